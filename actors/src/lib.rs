@@ -1,0 +1,1 @@
+//! The stores of larder, and the machinery they share.

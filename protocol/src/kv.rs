@@ -1,0 +1,1 @@
+//! Messages of the key–value store.

@@ -1,0 +1,20 @@
+//! What callers say to larder and what it answers: messages, replies, names, limits and errors.
+//!
+//! Start at [`Message`], then read one store's messages, such as [`kv`].
+//!
+//! Always true: everything here is plain data with serde; no runtime, actor or database type appears.
+
+pub mod change;
+mod error;
+pub mod kv;
+pub mod limits;
+mod message;
+mod names;
+mod time;
+mod value;
+
+pub use error::{Class, Error, Result, Written};
+pub use message::{Message, RequestOptions};
+pub use names::{CollectionName, IdempotencyKey, Key, Sequence, StoreName, Tag, Version};
+pub use time::Timestamp;
+pub use value::{Format, Value};

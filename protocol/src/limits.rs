@@ -1,0 +1,20 @@
+//! The fixed bounds of names and values. Bounds that a program may set live in its settings instead.
+
+/// Longest collection name, in bytes of UTF-8.
+pub const COLLECTION_NAME_BYTES_MAX: usize = 128;
+/// Longest key, in bytes of UTF-8. A key is repeated in an index page, so long ones cost every neighbour.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest tag, in bytes of UTF-8.
+pub const TAG_BYTES_MAX: usize = 256;
+/// Most tags on one entry.
+pub const TAGS_PER_ENTRY_MAX: usize = 64;
+/// Longest idempotency key, in bytes of UTF-8.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Most items in one message (a batch, a list of keys, a transaction's operations).
+pub const BATCH_ITEMS_MAX: usize = 100_000;
+/// Most rows in one page of a list or scan.
+pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Deepest nesting of a filter's groups.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// Most nodes in one filter.
+pub const FILTER_NODES_MAX: usize = 1_024;

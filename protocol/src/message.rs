@@ -1,0 +1,36 @@
+//! What makes a struct a message.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize as DeriveSerialize};
+
+use crate::names::{IdempotencyKey, StoreName};
+
+/// A request to one store, which names the type of its own reply.
+///
+/// Messages are plain data: a binding, a test or another engine can build, send and store them.
+pub trait Message: Debug + Clone + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What the store answers when it succeeds.
+    type Reply: Debug + Clone + Serialize + DeserializeOwned + Send + 'static;
+
+    /// The store that answers.
+    const STORE: StoreName;
+
+    /// The message's name in traces and errors, such as `kv.PutValue`.
+    const NAME: &'static str;
+
+    /// Returns about how many bytes the message holds in memory, for admission; heap content counts.
+    fn size_bytes(&self) -> usize;
+}
+
+/// What a caller may say beside a message.
+#[derive(Debug, Clone, PartialEq, Eq, Default, DeriveSerialize, Deserialize)]
+pub struct RequestOptions {
+    /// How long the caller is willing to wait for the answer. `None`: the runtime's default.
+    pub deadline: Option<Duration>,
+    /// For writes: repeating the same write under this key returns the first outcome. Reads ignore it.
+    pub idempotency_key: Option<IdempotencyKey>,
+}

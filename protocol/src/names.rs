@@ -1,0 +1,169 @@
+//! Names and numbers as types, checked once where they are made.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::limits::{COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TAG_BYTES_MAX};
+
+/// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Returns the checked name.
+            ///
+            /// # Errors
+            /// [`Error::Invalid`] when `text` is empty or holds a NUL, [`Error::TooLarge`] when it is over the limit.
+            pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
+                let text = text.as_ref();
+                check_text($what, text, $max)?;
+                Ok(Self(text.into()))
+            }
+
+            /// Returns the text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self, Error> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = Error;
+            fn try_from(text: &str) -> Result<Self, Error> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// The name of a collection: 1 to [`COLLECTION_NAME_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ///
+    /// A collection exists while it holds something; it needs no creation.
+    CollectionName, "collection name", COLLECTION_NAME_BYTES_MAX
+}
+checked_text! {
+    /// A key inside a collection: 1 to [`KEY_BYTES_MAX`] bytes of UTF-8 without NUL, ordered by its bytes.
+    Key, "key", KEY_BYTES_MAX
+}
+checked_text! {
+    /// A label on entries, by which they can be deleted together: 1 to [`TAG_BYTES_MAX`] bytes of UTF-8 without NUL.
+    Tag, "tag", TAG_BYTES_MAX
+}
+checked_text! {
+    /// A caller's name for one write, 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ///
+    /// Sending the same write again under the same key returns the first outcome; a different write is a conflict.
+    IdempotencyKey, "idempotency key", IDEMPOTENCY_KEY_BYTES_MAX
+}
+
+/// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
+fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(Error::invalid(what, "it is empty"));
+    }
+    if text.len() > bytes_max {
+        return Err(Error::TooLarge { what: what.to_owned(), bytes: text.len() as u64, bytes_max: bytes_max as u64 });
+    }
+    if text.contains('\0') {
+        return Err(Error::invalid(what, "it contains a NUL character"));
+    }
+    Ok(())
+}
+
+/// The stores of a larder, by the word that names their files, messages and handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StoreName {
+    /// Key–value state.
+    Kv,
+}
+
+impl StoreName {
+    /// Returns the store's word, such as `kv`; its file is that word with `.db`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+        }
+    }
+}
+
+impl fmt::Display for StoreName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The version of an entry: the sequence of the write that made it, so it never comes back, even after a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version(pub u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A position in a store's history: every write takes the next number, in all processes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Sequence(pub u64);
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_rejects_empty_long_and_nul() {
+        assert!(matches!(Key::new(""), Err(Error::Invalid { .. })));
+        assert!(matches!(Key::new("a\0b"), Err(Error::Invalid { .. })));
+        assert!(matches!(Key::new("k".repeat(KEY_BYTES_MAX + 1)), Err(Error::TooLarge { .. })));
+        assert!(Key::new("k".repeat(KEY_BYTES_MAX)).is_ok());
+    }
+
+    #[test]
+    fn decoding_a_name_checks_it_too() {
+        assert!(serde_json::from_str::<Key>("\"\"").is_err());
+        assert_eq!(serde_json::from_str::<Key>("\"a\"").unwrap().as_str(), "a");
+    }
+}

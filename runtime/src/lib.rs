@@ -1,0 +1,1 @@
+//! Embedded, supervised storage runtime for local AI applications.
