@@ -38,7 +38,8 @@ impl Value {
     /// # Errors
     /// [`Error::Invalid`] when the value has no JSON form (a map with keys that are not strings, for one).
     pub fn json(value: &(impl Serialize + ?Sized)) -> Result<Self, Error> {
-        let text = serde_json::to_vec(value).map_err(|e| Error::invalid("value", format!("it has no JSON form: {e}")))?;
+        let text =
+            serde_json::to_vec(value).map_err(|e| Error::invalid("value", format!("it has no JSON form: {e}")))?;
         Ok(Self { format: Format::Json, bytes: text.into() })
     }
 }
