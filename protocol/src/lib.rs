@@ -5,6 +5,7 @@
 //! Always true: everything here is plain data with serde; no runtime, actor or database type appears.
 
 pub mod change;
+pub mod codec;
 mod error;
 pub mod kv;
 pub mod limits;
