@@ -106,6 +106,7 @@ impl<'a> Compiler<'a> {
                 join(parts, " OR ", "0")
             }
             Filter::Not(filter) => format!("NOT ({})", self.condition(filter)),
+            Filter::Compare(comparison) if ignores_field(comparison) => sql_bool(evaluate::compare(comparison, None)),
             Filter::Compare(comparison) => match self.path(&comparison.field) {
                 Some(path) => self.comparison(comparison, &path),
                 None => sql_bool(evaluate::compare(comparison, None)),
@@ -227,6 +228,17 @@ impl<'a> Compiler<'a> {
     fn text_match(&mut self, field: &Operands, haystack: &str, part: String) -> String {
         let part = self.bind(part);
         format!("({} IS 'text' AND instr({haystack}, {part}) > 0)", field.json_type)
+    }
+}
+
+/// Whether the answer is the same for every field: SQLite refuses a statement with a bound path that it never uses.
+fn ignores_field(comparison: &Comparison) -> bool {
+    match comparison.operator {
+        Operator::In | Operator::Nin => comparison.operand.scalars().is_empty(),
+        Operator::Gt | Operator::Gte | Operator::Lt | Operator::Lte => {
+            matches!(comparison.operand.scalars(), [Scalar::Null | Scalar::Bool(_)])
+        }
+        _ => false,
     }
 }
 
