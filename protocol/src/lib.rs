@@ -7,6 +7,7 @@
 pub mod change;
 pub mod codec;
 mod error;
+pub mod filter;
 pub mod kv;
 pub mod limits;
 mod message;
