@@ -80,7 +80,7 @@ fn sync_parent(_path: &Path) -> std::io::Result<()> {
 #[cfg(target_os = "linux")]
 fn check_file_system(path: &Path) -> Result<(), OpenError> {
     let stat = rustix::fs::statfs(path).map_err(|e| failed(path, "asking for its file system", e.into()))?;
-    match unsupported_file_system(stat.f_type as u64) {
+    match unsupported_file_system(stat.f_type.cast_unsigned()) {
         Some(name) => Err(OpenError::UnsupportedFileSystem { path: path.to_owned(), file_system: name.to_owned() }),
         None => Ok(()),
     }

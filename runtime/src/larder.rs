@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use kameo::actor::ActorRef;
 use larder_actors::store::{Ask, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState};
 use larder_actors::{Error, Result};
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, StoreName, Written};
+use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Written};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, broadcast};
@@ -164,10 +164,7 @@ impl Larder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn ask<M: Message>(&self, message: M) -> Request<M>
-    where
-        M: Ask<Store: Hosted>,
-    {
+    pub fn ask<M: Ask<Store: Hosted>>(&self, message: M) -> Request<M> {
         Request::new(self.clone(), Ok(message), Ok)
     }
 
@@ -200,6 +197,7 @@ impl Larder {
     }
 
     /// Returns a stream of the stores' state changes from now on. A listener more than 256 behind misses the oldest.
+    #[must_use]
     pub fn events(&self) -> BoxStream<'static, StoreEvent> {
         let events = self.shared.events.subscribe();
         futures::stream::unfold(events, |mut events| async {

@@ -105,12 +105,13 @@ impl StoreFile {
         Ok(connection)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "`create_new` never opens a file that exists, so none that is live")]
     fn create_if_missing(&self) -> Result<bool> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        // SQLite gives the WAL and the shared memory the main file's permissions. `create_new` never opens a live file.
+        // SQLite gives the WAL and the shared memory the main file's permissions.
         match options.open(&self.path) {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
@@ -119,6 +120,7 @@ impl StoreFile {
     }
 
     /// A new file is only safe once the folder's entry for it is on disk.
+    #[expect(clippy::disallowed_methods, reason = "a folder, not a store's file")]
     fn sync_folder(&self) -> Result<()> {
         #[cfg(unix)]
         if let Some(folder) = self.path.parent() {
@@ -173,7 +175,6 @@ impl StoreFile {
         Ok(connection)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a database in memory, to compare schemas with")]
     fn verify_schema(&self, connection: &Connection) -> Result<()> {
         let check = || {
             let mut reference = Connection::open_in_memory()?;

@@ -27,6 +27,7 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Turn {
+    #[expect(clippy::disallowed_methods, reason = "a lock file, not a store's file")]
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 use super::admission::{Admission, Permit};
 use super::context::{Outcome, ReadContext};
 use super::job::WriteJob;
-use super::readers::{self, Readers};
+use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
 use super::subscription::Notices;
@@ -498,7 +498,7 @@ fn thread_read<S: Store, T: Send + 'static>(
     permit: Permit,
     reply: oneshot::Sender<Result<T>>,
     read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
-) -> Box<dyn FnOnce(Result<&Connection>) -> bool + Send> {
+) -> ThreadRead {
     Box::new(move |connection| {
         let answer = match connection {
             Ok(connection) if ticket.start(connection) => {

@@ -62,6 +62,7 @@ pub trait Store: Sized + Send + Sync + 'static {
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize>;
 
     /// Returns whether a schema object beyond the migrations' is one that the store makes at run time.
+    #[must_use]
     fn is_run_time_object(_name: &str, _sql: &str) -> bool {
         false
     }

@@ -19,7 +19,7 @@ use crate::sqlite::connection::StoreFile;
 use crate::sqlite::fault;
 
 /// A read for a reader thread: gets a connection, or why there is none; answers whether the connection is still good.
-type ThreadRead = Box<dyn FnOnce(Result<&Connection>) -> bool + Send>;
+pub(super) type ThreadRead = Box<dyn FnOnce(Result<&Connection>) -> bool + Send>;
 
 #[derive(Debug)]
 pub(super) struct Readers {

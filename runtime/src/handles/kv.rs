@@ -502,6 +502,7 @@ impl<T: Send + 'static> Scan<T> {
 
     /// Reads on to the end, page by page: an entry present throughout is seen exactly once; concurrent changes may or
     /// may not be seen.
+    #[must_use]
     pub fn stream(self) -> BoxStream<'static, Result<(Key, T)>> {
         let Self { larder, message, read } = self;
         let pages = futures::stream::try_unfold(Some(message), move |next| {
@@ -532,6 +533,7 @@ fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
     Ok(value.decode()?)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is passed as a function over owned entries")]
 fn decode_entry<T: DeserializeOwned>(entry: Entry) -> Result<EntryOf<T>> {
     Ok(EntryOf {
         value: decode(&entry.value)?,
