@@ -183,8 +183,18 @@ struct Palette {
 }
 
 fn palettes() -> impl Strategy<Value = Palette> {
-    let numbers = prop_oneof![4 => neighbors(&NUMBERS), 1 => prop::collection::vec(numbers(), 3)];
-    let texts = prop_oneof![2 => neighbors(&TEXTS), 1 => prop::collection::vec(texts(), 3)];
+    // An integer that a float cannot hold, its neighbour, and the float that both round to.
+    let large = ((1_i64 << 53)..i64::MAX).prop_map(|number| {
+        let number = number >> (number % 10);
+        vec![
+            number.to_string(),
+            (number - 1).to_string(),
+            format!("{:.1}", serde_json::json!(number).as_f64().unwrap()),
+        ]
+    });
+    let numbers = prop_oneof![3 => neighbors(&NUMBERS), 2 => large, 1 => prop::collection::vec(numbers(), 3)];
+    let with_nul = "[a-zA-Z]{0,2}".prop_map(|text| vec![format!("{text}\0{text}"), format!("{text}\0"), text]);
+    let texts = prop_oneof![3 => neighbors(&TEXTS), 1 => with_nul, 1 => prop::collection::vec(texts(), 3)];
     (numbers, texts).prop_map(|(numbers, texts)| Palette { numbers, texts })
 }
 

@@ -1,6 +1,6 @@
 //! Evaluates a filter on a JSON value in memory.
 //!
-//! Start at [`matches`].
+//! Start at [`matches()`].
 //!
 //! Always true: the answer is what the SQL of `compile` gives for the same document.
 
