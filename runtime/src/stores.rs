@@ -9,7 +9,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kameo::actor::ActorId;
 use larder_actors::kv::Kv;
-use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation};
+use larder_actors::sqlite::connection::StoreFile;
+use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
@@ -34,6 +35,14 @@ impl Stores {
 /// Returns the stores that run now.
 pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
     running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Returns the files of every store that has one, used in this process or not, in the order of their names.
+pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
+    let mut files = vec![store_file::<Kv>(&settings.path, &settings.kv.common)];
+    files.retain(|file| file.path.exists());
+    files.sort_by_key(|file| file.store.as_str());
+    files
 }
 
 /// A store that this runtime hosts.
@@ -63,6 +72,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn note_death(&self, reason: String);
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn abandon(&self);
+    fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -96,5 +106,9 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn abandon(&self) {
         self.abandon();
+    }
+
+    fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
+        self.check(is_full).boxed()
     }
 }

@@ -26,6 +26,9 @@ pub const SQLITE_VERSION_NUMBER_MIN: i32 = 3_051_003;
 /// Statements kept compiled per connection; not caching them costs reads 39 %.
 const CACHED_STATEMENT_COUNT: usize = 128;
 
+/// A WAL file is kept at this size, since growing it anew costs; one that grew beyond is cut back.
+const WAL_FILE_BYTES_KEPT: i64 = 64 << 20;
+
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,6 +158,8 @@ impl StoreFile {
         connection.pragma_update(None, "fullfsync", true)?;
         // A checkpoint inside COMMIT is half of all write time; the supervisor and the writer's caps do it instead.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // After a long WAL was folded in, its file shrinks to this at the next commit.
+        connection.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES_KEPT, |_| Ok(()))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         self.set_cache(connection)
     }
@@ -196,6 +201,36 @@ impl StoreFile {
     }
 }
 
+/// Creates the file of a copy, which must not exist, to be written by SQLite's backup.
+#[expect(clippy::disallowed_methods, reason = "a new file, which no other connection has open")]
+pub(super) fn create_copy(path: &Path) -> Result<Connection> {
+    let refused = |reason: String, source| {
+        Error::caused_by(Kind::Refused { what: format!("file {}", path.display()), reason }, source)
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|e| {
+        let reason = format!("it cannot be created ({e})");
+        Error::caused_by(Kind::Refused { what: format!("file {}", path.display()), reason }, e)
+    })?;
+    let mut connection = Connection::open(path).map_err(|e| refused(format!("it cannot be opened ({e})"), e))?;
+    harden(&mut connection).map_err(|e| refused(format!("it cannot be set up ({e})"), e))?;
+    Ok(connection)
+}
+
+/// Runs `work` on a connection that meanwhile waits for no lock.
+pub(crate) fn without_waiting<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let result = work(connection);
+    connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
+    result
+}
+
 /// Settings of every connection, before it reads a byte of the schema.
 fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
@@ -207,9 +242,7 @@ fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     ] {
         connection.set_db_config(option, value)?;
     }
-    for (limit, value) in [(Limit::SQLITE_LIMIT_ATTACHED, 0), (Limit::SQLITE_LIMIT_EXPR_DEPTH, 400)] {
-        connection.set_limit(limit, value)?;
-    }
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENT_COUNT);

@@ -4,7 +4,7 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
 use super::writer::{Close, Maintain, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, group};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
 use crate::sqlite::connection::StoreFile;
 
@@ -43,6 +44,8 @@ pub struct StoreOpening<S: Store> {
     pub is_exclusive: bool,
     /// Checkpoints are left to a replicator outside.
     pub is_replicated: bool,
+    /// The folder's ballast.
+    pub ballast: Arc<Ballast>,
     /// Restarts within the window after which the store has failed for good.
     pub restart_limit: (u32, Duration),
     /// Where state changes are told.
@@ -63,6 +66,7 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) commits: watch::Sender<Sequence>,
     pub(super) turn_path: Option<PathBuf>,
     pub(super) is_replicated: bool,
+    pub(super) ballast: Arc<Ballast>,
     lease: LeaseState,
     pub(super) start_count: AtomicU32,
     pub(super) failures_in_a_row: AtomicU32,
@@ -99,6 +103,19 @@ impl<S: Store> StoreShared<S> {
         let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
         self.status.wal_frames.store(frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
+        let is_pinned = !result.is_complete() && result.frames >= self.settings.checkpoint.writer_hard_frames;
+        if self.status.is_wal_pinned.swap(is_pinned, Ordering::Relaxed) != is_pinned {
+            tracing::warn!(store = %S::NAME, is_pinned, frames = result.frames, "a reader pins the WAL, or no longer does");
+        }
+    }
+
+    /// Sets the store's file aside when a read found SQLite's own structures damaged.
+    ///
+    /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
+    fn note_read_error(&self, error: &Error) {
+        if matches!(error.kind(), Kind::Corrupt { .. }) && std::error::Error::source(error).is_some() {
+            self.enter(StoreState::Quarantined, Some(error.to_string()));
+        }
     }
 }
 
@@ -300,7 +317,7 @@ impl<S: Store> StoreHandle<S> {
             let read = |connection: &Connection| S::read(&self.context(connection), &message);
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
-                return answer;
+                return answer.inspect_err(|error| shared.note_read_error(error));
             }
         }
         let store = Arc::clone(shared);
@@ -325,7 +342,7 @@ impl<S: Store> StoreHandle<S> {
         self.inner.readers.on_thread(thread_read::<S, T>(name, Arc::clone(&ticket), permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
-            Some(Ok(answer)) => answer,
+            Some(Ok(answer)) => answer.inspect_err(|error| self.inner.shared.note_read_error(error)),
             Some(Err(_)) => Err(self.unavailable(Written::NotApplied).into()),
             None => {
                 guard.call_off();
@@ -338,6 +355,24 @@ impl<S: Store> StoreHandle<S> {
     #[must_use]
     pub fn observe(&self) -> StoreObservation {
         self.inner.shared.status.observe(self.inner.admission.in_use())
+    }
+
+    /// Looks for damage in the store's file, all of it or (`is_full: false`) its structure alone; answers each finding.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub async fn check(&self, is_full: bool) -> Result<Vec<String>> {
+        let store = Arc::clone(&self.inner.shared);
+        // As long as it takes: a full check reads everything.
+        let options = RequestOptions { deadline: Some(Duration::MAX), ..RequestOptions::default() };
+        let read = move |connection: &Connection| {
+            let mut findings = structure_findings(connection, is_full)?;
+            if is_full {
+                S::check(&context(&store, connection), &mut |finding| findings.push(finding))?;
+            }
+            Ok(findings)
+        };
+        self.on_thread("check", 0, options, read).await
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
@@ -361,6 +396,7 @@ impl<S: Store> StoreHandle<S> {
         let wal = WalStats {
             frames: shared.status.wal_frames.load(Ordering::Relaxed),
             checkpointed_frames: shared.status.wal_checkpointed_frames.load(Ordering::Relaxed),
+            is_pinned: shared.status.is_wal_pinned.load(Ordering::Relaxed),
             idle_for: shared.status.idle_for(),
         };
         match next_checkpoint(wal, &shared.settings.checkpoint) {
@@ -460,23 +496,31 @@ impl<S: Store> StoreHandle<S> {
     }
 }
 
-fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
-    let StoreOpening { folder, settings, store_settings, is_exclusive, is_replicated, events, wal_grew, .. } = opening;
-    let file = StoreFile {
+/// Returns where and how a store keeps its file, whether it runs or not.
+#[must_use]
+pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFile {
+    StoreFile {
         store: S::NAME,
         path: folder.join(format!("{}.db", S::NAME)),
         schema: S::SCHEMA,
         durability: settings.durability,
         cache_bytes: settings.cache_bytes,
         is_run_time_object: S::is_run_time_object,
-    };
+    }
+}
+
+fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
+    let StoreOpening {
+        folder, settings, store_settings, is_exclusive, is_replicated, ballast, events, wal_grew, ..
+    } = opening;
     StoreShared {
-        file,
+        file: store_file::<S>(&folder, &settings),
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),
         turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
         is_replicated,
+        ballast,
         lease: LeaseState::default(),
         start_count: AtomicU32::new(0),
         failures_in_a_row: AtomicU32::new(0),
@@ -489,6 +533,14 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
 
 fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection) -> ReadContext<'a, S> {
     ReadContext { connection, now: group::now(), settings: &shared.store_settings, memory: &shared.memory }
+}
+
+/// What SQLite's own check finds, at most 100 findings.
+fn structure_findings(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
+    let sql = if is_full { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
+    let mut statement = connection.prepare(sql)?;
+    let findings = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(findings.into_iter().filter(|finding| finding != "ok").collect())
 }
 
 /// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.

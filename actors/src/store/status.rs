@@ -4,7 +4,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_protocol::{Error as Kind, StoreName, Written};
@@ -83,6 +83,8 @@ pub struct StoreObservation {
     pub memory_read_count: u64,
     /// Frames in the WAL after the newest commit.
     pub wal_frames: u32,
+    /// A reader, most likely of another program, keeps the WAL from starting over.
+    pub is_wal_pinned: bool,
     /// Checkpoints done, by supervisor and writer.
     pub checkpoint_count: u64,
     /// Messages whose handler panicked; each was undone and answered.
@@ -110,7 +112,7 @@ pub(super) struct Status {
     store: StoreName,
     condition: Mutex<(StoreState, Option<String>)>,
     /// Set while the state accepts requests, so that the hot path takes no lock.
-    accepts: std::sync::atomic::AtomicBool,
+    accepts: AtomicBool,
     opened: Instant,
     pub(super) commit_count: AtomicU64,
     pub(super) write_count: AtomicU64,
@@ -122,6 +124,7 @@ pub(super) struct Status {
     pub(super) memory_read_count: AtomicU64,
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
+    pub(super) is_wal_pinned: AtomicBool,
     pub(super) checkpoint_count: AtomicU64,
     pub(super) panic_count: AtomicU64,
     pub(super) restart_count: AtomicU64,
@@ -146,6 +149,7 @@ impl Status {
             memory_read_count: AtomicU64::default(),
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
+            is_wal_pinned: AtomicBool::default(),
             checkpoint_count: AtomicU64::default(),
             panic_count: AtomicU64::default(),
             restart_count: AtomicU64::default(),
@@ -219,6 +223,7 @@ impl Status {
             thread_read_count: read(&self.thread_read_count),
             memory_read_count: read(&self.memory_read_count),
             wal_frames: self.wal_frames.load(Ordering::Relaxed),
+            is_wal_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
             checkpoint_count: read(&self.checkpoint_count),
             panic_count: read(&self.panic_count),
             restart_count: read(&self.restart_count),
