@@ -15,8 +15,13 @@ pub(crate) fn print(options: &Options, processes: &Processes) -> Result<()> {
     println!("machine   {}", machine());
     println!("data      {} ({})", processes.data.display(), file_system(processes));
     println!("commit    {} · {}", output_of("git", &["describe", "--always", "--dirty"]), output_of("rustc", &["-V"]));
-    println!("rounds    {} of {} s for each peer and load, interleaved", options.rounds, options.seconds);
-    println!("sqlite    pages of {} B, cache {} KiB", sqlite::PAGE_BYTES, sqlite::CACHE_KIB);
+    println!("rounds    {} at most, of {} s for each peer and load, interleaved", options.rounds, options.seconds);
+    println!(
+        "sqlite    pages of {} B, cache {} KiB, checkpoint in a commit every {} pages (all but larder)",
+        sqlite::PAGE_BYTES,
+        sqlite::CACHE_KIB,
+        sqlite::WAL_AUTOCHECKPOINT_PAGES
+    );
     println!("raw       {}", sqlite::SCHEMA.trim_start_matches("CREATE TABLE IF NOT EXISTS "));
     for peer in &processes.peers {
         let about: About = processes.ask(peer, &Request::About)?;

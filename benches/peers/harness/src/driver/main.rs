@@ -12,6 +12,7 @@ mod rounds;
 mod table;
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use options::{Options, Wish};
 use peer_harness::Result;
@@ -47,17 +48,20 @@ fn report(outcome: Result<()>) -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    let end = options.time_max.map(|time_max| Instant::now() + time_max);
     let processes = Processes::find(options)?;
     head::print(options, &processes)?;
     rounds::check_answers(options, &processes)?;
     let mut ratios = Vec::new();
     let mut prepared_value_bytes = None;
+    let mut tables_left: usize = options.loads.iter().map(|load| rounds::durabilities_of(load).len()).sum();
     for load in &options.loads {
         if prepared_value_bytes.replace(load.value_bytes) != Some(load.value_bytes) {
             rounds::prepare(load, &processes)?;
         }
         for &durability in rounds::durabilities_of(load) {
-            let standings = rounds::measure(load, durability, options, &processes)?;
+            let standings = rounds::measure(load, durability, options, &processes, share(end, tables_left))?;
+            tables_left -= 1;
             table::print(load, durability, &standings);
             ratios.extend(table::ratios(load, durability, &standings));
         }
@@ -70,4 +74,10 @@ fn run(options: &Options) -> Result<()> {
         println!("no ratio lines: larder and another peer are needed for them");
     }
     Ok(())
+}
+
+/// What one of the tables that are left may take.
+fn share(end: Option<Instant>, tables_left: usize) -> Option<Duration> {
+    let left = end?.saturating_duration_since(Instant::now());
+    Some(left / u32::try_from(tables_left.max(1)).unwrap_or(u32::MAX))
 }

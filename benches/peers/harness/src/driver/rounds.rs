@@ -1,6 +1,7 @@
 //! Equal answers, then rounds.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use peer_harness::Result;
 use peer_harness::callers;
@@ -20,6 +21,7 @@ const WARM_UP_SHARE: f64 = 0.2;
 pub(crate) struct Standing {
     pub(crate) peer: String,
     pub(crate) calls_per_second: f64,
+    pub(crate) rounds: usize,
     pub(crate) slowest_round: f64,
     pub(crate) fastest_round: f64,
     pub(crate) latency: Percentiles,
@@ -69,16 +71,21 @@ pub(crate) const fn durabilities_of(load: &Load) -> &'static [Durability] {
     if load.writes() { &[Durability::Durable, Durability::Relaxed] } else { &[Durability::Durable] }
 }
 
-/// Runs the rounds of one load at one durability.
+/// Runs the rounds of one load at one durability; fewer, but one, when another would end after `time_max`.
 pub(crate) fn measure(
     load: &Load,
     durability: Durability,
     options: &Options,
     processes: &Processes,
+    time_max: Option<Duration>,
 ) -> Result<Vec<Standing>> {
+    let start = Instant::now();
     let peers = &processes.peers;
     let mut reports: Vec<Vec<TurnReport>> = peers.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
+        if time_max.is_some_and(|time_max| time_after(round, start.elapsed()) > time_max) {
+            break;
+        }
         for turn in 0..peers.len() {
             let at = (round + turn) % peers.len();
             if let (Some(peer), Some(reports)) = (peers.get(at), reports.get_mut(at)) {
@@ -87,6 +94,12 @@ pub(crate) fn measure(
         }
     }
     Ok(peers.iter().zip(reports).filter_map(|(peer, reports)| Standing::of(peer, &reports)).collect())
+}
+
+/// The time `done` rounds and another take, if the other takes as long; nothing before the first.
+fn time_after(done: usize, elapsed: Duration) -> Duration {
+    let rounds = u32::try_from(done).unwrap_or(u32::MAX);
+    elapsed.checked_div(rounds).map_or(Duration::ZERO, |round| elapsed + round)
 }
 
 fn run_turn(
@@ -116,6 +129,7 @@ impl Standing {
         let middle = |of: fn(&Percentiles) -> f64| median(reports.iter().map(|report| of(&report.latency)).collect());
         Some(Self {
             peer: peer.to_owned(),
+            rounds: speeds.len(),
             slowest_round: speeds.iter().copied().fold(f64::INFINITY, f64::min),
             fastest_round: speeds.iter().copied().fold(0.0, f64::max),
             calls_per_second: median(speeds)?,

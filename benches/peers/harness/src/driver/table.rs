@@ -11,10 +11,11 @@ const RAW: &str = "raw";
 
 pub(crate) fn print(load: &Load, durability: Durability, standings: &[Standing]) {
     println!(
-        "\n{load} {} · values of {} B · one call is {} · raw is {}",
+        "\n{load} {} · values of {} B · one call is {} · medians of {} · raw is {}",
         durability.name(),
         load.value_bytes,
         call_words(load),
+        rounds_words(standings),
         sqlite::SCHEMA.trim_start_matches("CREATE TABLE IF NOT EXISTS ")
     );
     println!(
@@ -51,6 +52,13 @@ pub(crate) fn ratios(load: &Load, durability: Durability, standings: &[Standing]
 
 fn speed_of(peer: &str, standings: &[Standing]) -> Option<f64> {
     standings.iter().find(|standing| standing.peer == peer).map(|standing| standing.calls_per_second)
+}
+
+fn rounds_words(standings: &[Standing]) -> String {
+    match standings.first().map_or(0, |standing| standing.rounds) {
+        1 => "1 round only".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    }
 }
 
 const fn call_words(load: &Load) -> &'static str {

@@ -17,6 +17,8 @@ pub const SCAN: &str = "SELECT key, value FROM entries WHERE key >= ?1 ORDER BY 
 pub const PAGE_BYTES: u32 = 4_096;
 /// Of each connection.
 pub const CACHE_KIB: i64 = 16_384;
+/// Stock. It decides what `raw` can do: see "Choices" in README.md before quoting larder against it.
+pub const WAL_AUTOCHECKPOINT_PAGES: u32 = 1_000;
 /// How long a connection waits for another's write transaction, so that no peer has to retry.
 pub const BUSY_TIMEOUT_MS: u32 = 60_000;
 
@@ -29,12 +31,13 @@ pub const fn synchronous(durability: Durability) -> &'static str {
     }
 }
 
-/// What every connection runs first. Checkpoints stay SQLite's own (every 1,000 pages, inside a commit).
+/// What every connection runs first.
 #[must_use]
 pub fn pragmas(durability: Durability) -> String {
     format!(
         "PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = {}; \
-         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};",
+         PRAGMA cache_size = -{CACHE_KIB}; PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; \
+         PRAGMA wal_autocheckpoint = {WAL_AUTOCHECKPOINT_PAGES};",
         synchronous(durability)
     )
 }
