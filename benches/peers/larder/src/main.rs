@@ -1,0 +1,73 @@
+//! larder through its public handles, with every setting at its default but durability.
+
+use std::process::ExitCode;
+
+use larder::{Durability, Larder, Sharing};
+use peer_harness::Result;
+use peer_harness::callers::Carrier;
+use peer_harness::kv::{OpenOptions, Peer, Row};
+use peer_harness::peer::{self, About, locked_versions};
+
+fn main() -> ExitCode {
+    peer::main(&[("kv", peer_harness::kv::serve::<LarderKv>)])
+}
+
+struct LarderKv {
+    larder: Larder,
+    entries: larder::kv::BytesCollection,
+}
+
+impl Peer for LarderKv {
+    const WRITERS: Carrier = Carrier::Task;
+
+    fn about() -> About {
+        About {
+            versions: locked_versions(include_str!("../../Cargo.lock"), &["larder", "kameo", "rusqlite"]),
+            durable: "Durable, the default: each commit group is synced before its writes are acknowledged".to_owned(),
+            relaxed: "Relaxed: a crash of the process loses nothing, a power cut may lose the newest commits, never \
+                      consistency"
+                .to_owned(),
+            callers: "tasks; reads in place; only hot-64 opens the folder as Exclusive, with the value cache"
+                .to_owned(),
+        }
+    }
+
+    async fn open(options: OpenOptions) -> Result<Self> {
+        let durability = match options.durability {
+            peer::Durability::Durable => Durability::Durable,
+            peer::Durability::Relaxed => Durability::Relaxed,
+        };
+        let sharing = if options.is_hot { Sharing::Exclusive } else { Sharing::Shared };
+        let larder = Larder::builder(options.folder).kv_durability(durability).sharing(sharing).open().await?;
+        let entries = larder.kv().bytes("bench");
+        Ok(Self { larder, entries })
+    }
+
+    async fn put(&self, key: String, value: Vec<u8>) -> Result<()> {
+        self.entries.put(key, value).await?;
+        Ok(())
+    }
+
+    async fn put_many(&self, rows: Vec<Row>) -> Result<()> {
+        self.entries.put_many(rows).await?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.entries.get(key).await?.map(|value| value.to_vec()))
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        Ok(self.entries.delete(key).await?)
+    }
+
+    async fn scan(&self, from: &str, limit: usize) -> Result<Vec<Row>> {
+        let page = self.entries.scan(from.to_owned()..).limit(limit).page().await?;
+        Ok(page.rows.into_iter().map(|row| (row.key.into(), row.value.to_vec())).collect())
+    }
+
+    async fn close(self) -> Result<()> {
+        self.larder.close().await?;
+        Ok(())
+    }
+}
