@@ -23,7 +23,7 @@ pub struct StoreSettings {
     pub group_bytes_max: usize,
     /// How long a caller waits that names no deadline of its own. Default 30 s.
     pub deadline: Duration,
-    /// Page cache of each connection in bytes. Default 8 MiB. Higher: more memory, times the connections.
+    /// Page cache of each connection in bytes. Default 16 MiB. Higher: more memory, times the connections.
     pub cache_bytes: u64,
     /// Most connections for reads on the callers' own threads, 1 to 64. Default 8; further readers use the threads.
     pub in_place_connections_max: usize,
@@ -53,7 +53,7 @@ impl Default for StoreSettings {
             group_messages_max: 1_024,
             group_bytes_max: 8 << 20,
             deadline: Duration::from_secs(30),
-            cache_bytes: 8 << 20,
+            cache_bytes: 16 << 20,
             in_place_connections_max: 8,
             reader_threads: 2,
             reads_in_place: true,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use larder::{Durability, Larder, Sharing};
+use larder::{Durability, Larder, RawCollection};
 use peer_harness::Result;
 use peer_harness::callers::Carrier;
 use peer_harness::kv::{OpenOptions, Peer, Row};
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
 
 struct LarderKv {
     larder: Larder,
-    entries: larder::kv::BytesCollection,
+    entries: RawCollection,
 }
 
 impl Peer for LarderKv {
@@ -37,8 +37,9 @@ impl Peer for LarderKv {
             peer::Durability::Durable => Durability::Durable,
             peer::Durability::Relaxed => Durability::Relaxed,
         };
-        let sharing = if options.is_hot { Sharing::Exclusive } else { Sharing::Shared };
-        let larder = Larder::builder(options.folder).kv_durability(durability).sharing(sharing).open().await?;
+        let builder = Larder::builder(options.folder).kv(|kv| kv.common.durability = durability);
+        let builder = if options.is_hot { builder.exclusive() } else { builder };
+        let larder = builder.open().await?;
         let entries = larder.kv().bytes("bench");
         Ok(Self { larder, entries })
     }
@@ -62,12 +63,19 @@ impl Peer for LarderKv {
     }
 
     async fn scan(&self, from: &str, limit: usize) -> Result<Vec<Row>> {
-        let page = self.entries.scan(from.to_owned()..).limit(limit).page().await?;
-        Ok(page.rows.into_iter().map(|row| (row.key.into(), row.value.to_vec())).collect())
+        // A start is any text to the script; larder's keys are checked: "" is the beginning, and a key with a NUL appended
+        // is the place behind that key.
+        let scan = match (from, from.strip_suffix('\0')) {
+            ("", _) => self.entries.scan(),
+            (_, Some(key)) => self.entries.scan().after(key),
+            (key, None) => self.entries.scan().starting_at(key),
+        };
+        let page = scan.limit(limit).page().await?;
+        Ok(page.into_iter().map(|(key, value)| (key.into(), value.to_vec())).collect())
     }
 
     async fn close(self) -> Result<()> {
-        self.larder.close().await?;
+        self.larder.close().await;
         Ok(())
     }
 }
