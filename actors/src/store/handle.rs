@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Written};
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
@@ -309,12 +309,13 @@ impl<S: Store> StoreHandle<S> {
     {
         let shared = &self.inner.shared;
         shared.status.check_accepts()?;
-        if let Some(reply) = S::from_memory(&shared.memory, &message, group::now()) {
+        let now = group::now();
+        if let Some(reply) = S::from_memory(&shared.memory, &message, now) {
             shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
             return Ok(reply);
         }
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
-            let read = |connection: &Connection| S::read(&self.context(connection), &message);
+            let read = |connection: &Connection| S::read(&context(shared, connection, now), &message);
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
                 return answer.inspect_err(|error| shared.note_read_error(error));
@@ -322,7 +323,7 @@ impl<S: Store> StoreHandle<S> {
         }
         let store = Arc::clone(shared);
         let size_bytes = message.size_bytes();
-        let read = move |connection: &Connection| S::read(&context(&store, connection), &message);
+        let read = move |connection: &Connection| S::read(&context(&store, connection, now), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
@@ -368,7 +369,7 @@ impl<S: Store> StoreHandle<S> {
         let read = move |connection: &Connection| {
             let mut findings = structure_findings(connection, is_full)?;
             if is_full {
-                S::check(&context(&store, connection), &mut |finding| findings.push(finding))?;
+                S::check(&context(&store, connection, group::now()), &mut |finding| findings.push(finding))?;
             }
             Ok(findings)
         };
@@ -483,10 +484,6 @@ impl<S: Store> StoreHandle<S> {
         Deadline::after(duration, &self.inner.runtime)
     }
 
-    fn context<'a>(&'a self, connection: &'a Connection) -> ReadContext<'a, S> {
-        context(&self.inner.shared, connection)
-    }
-
     /// The answer to a request that the actor did not take, or lost.
     fn unavailable(&self, written: Written) -> Kind {
         match self.inner.shared.status.check_accepts() {
@@ -531,8 +528,8 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
     }
 }
 
-fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection) -> ReadContext<'a, S> {
-    ReadContext { connection, now: group::now(), settings: &shared.store_settings, memory: &shared.memory }
+fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
+    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
 }
 
 /// What SQLite's own check finds, at most 100 findings.
