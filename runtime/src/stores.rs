@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kameo::actor::ActorId;
 use larder_actors::kv::Kv;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation};
 use larder_protocol::StoreName;
@@ -59,8 +58,6 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn maintain(&self);
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
-    fn is_actor(&self, id: ActorId) -> bool;
-    fn note_death(&self, reason: String);
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn abandon(&self);
 }
@@ -80,14 +77,6 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn checkpoint_if_due(&self) -> larder_actors::Result<()> {
         self.checkpoint_if_due()
-    }
-
-    fn is_actor(&self, id: ActorId) -> bool {
-        self.is_actor(id)
-    }
-
-    fn note_death(&self, reason: String) {
-        self.note_death(reason);
     }
 
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
