@@ -93,3 +93,17 @@ async fn second_close_finds_nothing_to_do() {
     assert!(within(opened.store.close(HANG)).await.is_drained);
     assert!(within(opened.store.close(HANG)).await.is_drained);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscription_ends_with_the_store() {
+    use futures::StreamExt;
+    let opened = open(|_| ()).await;
+    opened.write("line", [Step::Insert]).await.unwrap();
+    let notices = opened.store.subscribe(larder_protocol::Sequence(0));
+    let followed = tokio::spawn(notices.collect::<Vec<_>>());
+    assert!(within(opened.store.close(HANG)).await.is_drained);
+    // An end is not an error.
+    for notice in answer(followed).await {
+        notice.unwrap();
+    }
+}
