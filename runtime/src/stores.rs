@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kameo::actor::ActorId;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
@@ -68,8 +67,6 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn maintain(&self);
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
-    fn is_actor(&self, id: ActorId) -> bool;
-    fn note_death(&self, reason: String);
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn abandon(&self);
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
@@ -90,14 +87,6 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn checkpoint_if_due(&self) -> larder_actors::Result<()> {
         self.checkpoint_if_due()
-    }
-
-    fn is_actor(&self, id: ActorId) -> bool {
-        self.is_actor(id)
-    }
-
-    fn note_death(&self, reason: String) {
-        self.note_death(reason);
     }
 
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {

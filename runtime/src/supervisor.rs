@@ -1,7 +1,7 @@
 //! The supervisor: a kameo actor whose children are the stores. It restarts them, and sends them on their rounds.
 //!
-//! Start at [`start`]. kameo restarts a child by itself; this actor only tells the store what happened, and never dies
-//! with one.
+//! Start at [`start`]. kameo restarts a child by itself, and the store tells its own states; this actor never dies with
+//! one.
 //!
 //! Always true: one store's death changes nothing for another; a round blocks neither the supervisor nor a caller.
 
@@ -51,14 +51,9 @@ impl Actor for Supervisor {
     async fn on_link_died(
         &mut self,
         _: WeakActorRef<Self>,
-        id: ActorId,
-        reason: ActorStopReason,
+        _: ActorId,
+        _: ActorStopReason,
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
-        if let Some(store) = snapshot(&self.running).iter().find(|store| store.is_actor(id))
-            && !reason.is_normal()
-        {
-            store.note_death(reason.to_string());
-        }
         Ok(ControlFlow::Continue(()))
     }
 }

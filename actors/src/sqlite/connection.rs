@@ -66,12 +66,19 @@ impl StoreFile {
     pub fn prepare(&self) -> Result<()> {
         check_sqlite_version()?;
         let created = self.create_if_missing()?;
+        self.prepare_existing()?;
+        if created { self.sync_folder() } else { Ok(()) }
+    }
+
+    /// Does the same for a file that must be there: one that vanished is an error, and not made anew without its rows.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_existing(&self) -> Result<()> {
         let identity = self.identify()?;
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         self.initialise(&mut connection, identity).map_err(|e| self.failure("preparing its file", e))?;
-        self.verify_schema(&connection)?;
-        drop(connection);
-        if created { self.sync_folder() } else { Ok(()) }
+        self.verify_schema(&connection)
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.

@@ -5,7 +5,7 @@
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) turn_path: Option<PathBuf>,
     pub(super) is_replicated: bool,
     pub(super) ballast: Arc<Ballast>,
+    /// The end of the actor is wanted.
+    is_closing: AtomicBool,
     lease: LeaseState,
     pub(super) start_count: AtomicU32,
     pub(super) failures_in_a_row: AtomicU32,
@@ -82,6 +84,17 @@ impl<S: Store> StoreShared<S> {
             // Nobody may be listening.
             let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
         }
+    }
+
+    /// Called when the actor is gone for good.
+    fn note_end(&self) {
+        if self.is_closing.load(Ordering::Acquire) {
+            self.enter(StoreState::Stopped, None);
+        } else {
+            self.enter(StoreState::Failed, self.status.reason());
+        }
+        // Wakes subscribers, whose streams end now.
+        self.commits.send_modify(|_| ());
     }
 
     /// Notes the WAL's length after a commit.
@@ -235,7 +248,7 @@ impl<S: Store> StoreHandle<S> {
         let settings = shared.settings.clone();
         let file = shared.file.clone();
         let prepared = runtime.spawn_blocking(move || file.prepare()).await;
-        prepared.map_err(|lost| Kind::StoreFailed { store: S::NAME, reason: lost.to_string() })??;
+        prepared.map_err(|lost| failed::<S>(lost.to_string()))??;
         let args = Arc::clone(&shared);
         let actor = Writer::<S>::supervise_with(supervisor, move || Arc::clone(&args))
             // A store that was closed stays closed; one that failed comes back.
@@ -250,7 +263,18 @@ impl<S: Store> StoreHandle<S> {
         let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, checkpointer };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
+        handle.watch_end();
         Ok(handle)
+    }
+
+    /// Notices when the actor is gone for good: its mailbox outlives restarts, and closes when there is to be none.
+    fn watch_end(&self) {
+        let Inner { shared, actor, runtime, .. } = &*self.inner;
+        let (shared, actor) = (Arc::clone(shared), actor.clone());
+        runtime.spawn(async move {
+            actor.wait_for_shutdown().await;
+            shared.note_end();
+        });
     }
 
     async fn wait_for_start(&self) -> Result<()> {
@@ -259,7 +283,7 @@ impl<S: Store> StoreHandle<S> {
         started.map_err(|reason| {
             self.inner.shared.enter(StoreState::Failed, Some(reason.clone()));
             self.abandon();
-            Kind::StoreFailed { store: S::NAME, reason }.into()
+            failed::<S>(reason).into()
         })
     }
 
@@ -428,6 +452,7 @@ impl<S: Store> StoreHandle<S> {
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
         let Inner { shared, admission, readers, actor, runtime, checkpointer } = &*self.inner;
+        shared.is_closing.store(true, Ordering::Release);
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         // Queued behind every accepted write. A dead actor has nothing to drain.
@@ -443,9 +468,7 @@ impl<S: Store> StoreHandle<S> {
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
-        if !is_drained {
-            actor.kill();
-        }
+        // Past the deadline the actor still finishes what it has: there is no cutting off a commit.
         shared.enter(StoreState::Stopped, None);
         // Wakes subscribers, whose streams end now.
         shared.commits.send_modify(|_| ());
@@ -454,21 +477,15 @@ impl<S: Store> StoreHandle<S> {
 
     /// Tells the actor to end, without waiting: for a runtime that is dropped.
     pub fn abandon(&self) {
+        self.inner.shared.is_closing.store(true, Ordering::Release);
         self.inner.admission.close();
         let _ = self.inner.actor.tell(Close).try_send();
     }
 
-    /// Returns whether the actor of this store is the one with `id`, to match a supervisor's news.
-    #[must_use]
-    pub fn is_actor(&self, id: kameo::actor::ActorId) -> bool {
-        self.inner.actor.id() == id
-    }
-
-    /// Called by the supervisor when the actor died: it is being restarted, or has failed for good.
-    pub fn note_death(&self, reason: String) {
-        let is_over = !self.inner.actor.is_alive();
-        let state = if is_over { StoreState::Failed } else { StoreState::Restarting };
-        self.inner.shared.enter(state, Some(reason));
+    /// Opens one more read connection.
+    #[cfg(test)]
+    pub(super) fn reader_for_test(&self) -> Result<Connection> {
+        self.inner.shared.file.reader()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -486,11 +503,12 @@ impl<S: Store> StoreHandle<S> {
 
     /// The answer to a request that the actor did not take, or lost.
     fn unavailable(&self, written: Written) -> Kind {
-        match self.inner.shared.status.check_accepts() {
-            Err(kind) => kind,
-            Ok(()) => Kind::Restarting { store: S::NAME, written, retry_after: Duration::from_millis(50) },
-        }
+        self.inner.shared.status.unavailable(written)
     }
+}
+
+fn failed<S: Store>(reason: String) -> Kind {
+    Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
 
 /// Returns where and how a store keeps its file, whether it runs or not.
@@ -518,6 +536,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
         is_replicated,
         ballast,
+        is_closing: AtomicBool::new(false),
         lease: LeaseState::default(),
         start_count: AtomicU32::new(0),
         failures_in_a_row: AtomicU32::new(0),

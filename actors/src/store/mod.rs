@@ -19,6 +19,8 @@ mod readers;
 mod settings;
 mod status;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod writer;
 

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use larder_protocol::{Error as Kind, StoreName, Written};
 use serde::{Deserialize, Serialize};
 
+/// What a caller should wait whose request met a restart; the first one takes a few milliseconds.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
 /// In which state a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -162,17 +165,22 @@ impl Status {
         self.condition().0
     }
 
-    /// Enters `state`; answers whether that is a change. Stopped and failed stores stay so.
+    /// Enters `state`; answers whether that is a change, or only a newer reason. Stopped and failed stores stay so.
     pub(super) fn enter(&self, state: StoreState, reason: Option<String>) -> bool {
         let mut condition = self.condition();
-        let is_final = matches!(condition.0, StoreState::Stopped | StoreState::Failed);
-        if is_final || condition.0 == state {
+        if matches!(condition.0, StoreState::Stopped | StoreState::Failed) {
             return false;
         }
+        let is_change = condition.0 != state;
         *condition = (state, reason);
         let accepts = !matches!(state, StoreState::Stopped | StoreState::Failed | StoreState::Quarantined);
         self.accepts.store(accepts, Ordering::Release);
-        true
+        is_change
+    }
+
+    /// Returns why the store is in its state, where there is a reason.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.condition().1.clone()
     }
 
     /// Answers at once for a store that will not answer any more.
@@ -180,13 +188,21 @@ impl Status {
         if self.accepts.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (state, reason) = self.condition().clone();
+        Err(self.unavailable(Written::NotApplied))
+    }
+
+    /// Returns the answer to a request that the actor did not take, or lost; `written` is what is known of it.
+    pub(super) fn unavailable(&self, written: Written) -> Kind {
+        let (store, (state, reason)) = (self.store, self.condition().clone());
         let reason = reason.unwrap_or_else(|| "no reason is known".to_owned());
-        Err(match state {
-            StoreState::Quarantined => Kind::Corrupt { store: self.store, detail: reason },
-            StoreState::Failed => Kind::StoreFailed { store: self.store, reason },
-            _ => Kind::ShuttingDown { store: self.store, written: Written::NotApplied },
-        })
+        match state {
+            StoreState::Quarantined if written == Written::NotApplied => Kind::Corrupt { store, detail: reason },
+            StoreState::Quarantined | StoreState::Failed => Kind::StoreFailed { store, reason, written },
+            StoreState::Stopped => Kind::ShuttingDown { store, written },
+            StoreState::Starting | StoreState::Serving | StoreState::Degraded | StoreState::Restarting => {
+                Kind::Restarting { store, written, retry_after: RETRY_AFTER }
+            }
+        }
     }
 
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {
@@ -303,5 +319,14 @@ mod tests {
         assert!(status.enter(StoreState::Failed, Some("three restarts".to_owned())));
         assert!(!status.enter(StoreState::Serving, None));
         assert!(matches!(status.check_accepts(), Err(Kind::StoreFailed { reason, .. }) if reason == "three restarts"));
+    }
+
+    #[test]
+    fn a_request_lost_on_the_way_is_never_called_not_applied() {
+        for state in [StoreState::Serving, StoreState::Restarting, StoreState::Quarantined, StoreState::Failed] {
+            let status = Status::new(StoreName::Kv);
+            status.enter(state, None);
+            assert_eq!(status.unavailable(Written::Unknown).written(), Written::Unknown, "{state:?}");
+        }
     }
 }
