@@ -6,6 +6,12 @@
 
 // `cfg(test)` holds here in any case; saying it lets clippy's allow-…-in-tests reach helper functions too.
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod support;

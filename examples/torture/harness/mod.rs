@@ -14,6 +14,13 @@ mod sabotage;
 mod verify;
 
 use arguments::{Arguments, USAGE};
+#[cfg(test)]
+pub(crate) use {
+    history::{Fate, History},
+    random::Random,
+    sabotage::Spoil,
+    verify::verify,
+};
 
 use std::io::Write;
 use std::process::ExitCode;
