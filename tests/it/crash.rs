@@ -4,16 +4,12 @@
 //!
 //! More: `LARDER_KILLS=300 cargo test --release --test it crash -- --nocapture`.
 
-#[path = "../../examples/torture/harness/mod.rs"]
-mod harness;
-
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::{End, Fate, History, Random, Spoil, verify};
-
 use crate::support::child::Child;
 use crate::support::{integrity_check, number_from_environment};
+use crate::torture::{self, End, Fate, History, Random, Spoil, verify};
 
 /// Kills on one folder before the next begins with an empty one.
 const KILLS_PER_FOLDER: u64 = 10;
@@ -25,7 +21,7 @@ const STARTUP_KILLS: u64 = 8;
 
 /// The child's side: a torture run with the parent's arguments.
 pub(crate) fn child(arguments: impl Iterator<Item = String>) {
-    assert_eq!(harness::command(arguments), End::Good);
+    assert_eq!(torture::command(arguments), End::Good);
 }
 
 /// A folder that is run, killed and run again, with the log of all its runs.

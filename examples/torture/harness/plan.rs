@@ -58,8 +58,7 @@ pub(crate) fn plan(store: &str) -> Result<Box<dyn Plan>, String> {
 
 /// Returns which of the stores the operation of `id` goes to.
 pub(crate) fn store_of(seed: u64, id: u64, stores: &[String]) -> usize {
-    let count = stores.len().max(1) as u64;
-    usize::try_from(Random::of(!seed, id).below(count)).unwrap_or(0)
+    Random::of(!seed, id).index(stores.len().max(1))
 }
 
 /// Returns how the log names a class.

@@ -25,6 +25,11 @@ impl Random {
         self.next() % end
     }
 
+    /// Returns an index into something that has `count` items, which is not 0.
+    pub(crate) fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).unwrap_or(0)
+    }
+
     /// Returns `true` in about `percent` of a hundred cases.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
