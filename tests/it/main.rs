@@ -8,6 +8,18 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod support;
+// The example's load and proof, run here under kills.
+#[cfg(test)]
+#[path = "../../examples/torture/harness/mod.rs"]
+mod torture;

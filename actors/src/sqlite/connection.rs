@@ -65,9 +65,11 @@ impl StoreFile {
     /// be read or written.
     pub fn prepare(&self) -> Result<()> {
         check_sqlite_version()?;
-        let created = self.create_if_missing()?;
+        self.create_if_missing()?;
+        self.undo_broken_creation()?;
         self.prepare_existing()?;
-        if created { self.sync_folder() } else { Ok(()) }
+        // Every time: whoever created the file may have died before this.
+        self.sync_folder()
     }
 
     /// Does the same for a file that must be there: one that vanished is an error, and not made anew without its rows.
@@ -116,17 +118,34 @@ impl StoreFile {
     }
 
     #[expect(clippy::disallowed_methods, reason = "`create_new` never opens a file that exists, so none that is live")]
-    fn create_if_missing(&self) -> Result<bool> {
+    fn create_if_missing(&self) -> Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         // SQLite gives the WAL and the shared memory the main file's permissions.
         match options.open(&self.path) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(self.refused(format!("it cannot be created ({e})"), e)),
         }
+    }
+
+    /// Undoes the file's first page, where a process died while it wrote that: [`identify`](Self::identify) only reads,
+    /// and with a rollback journal beside the file it could not. From then on the file is in WAL mode and has no journal.
+    fn undo_broken_creation(&self) -> Result<()> {
+        let mut journal = self.path.clone().into_os_string();
+        journal.push("-journal");
+        let is_first_page = self.path.metadata().is_ok_and(|file| file.len() <= u64::from(self.schema.page_bytes));
+        if !(is_first_page && Path::new(&journal).exists()) {
+            return Ok(());
+        }
+        // Any read rolls back; while a living process holds the journal, it waits.
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection
+            .pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+            .map_err(|e| self.refused(format!("it cannot be read as a database ({e})"), e))?;
+        Ok(())
     }
 
     /// A new file is only safe once the folder's entry for it is on disk.
@@ -263,4 +282,76 @@ fn check_sqlite_version() -> Result<()> {
     let reason =
         format!("version {} has a bug that can corrupt a WAL file; 3.51.3 or newer is needed", rusqlite::version());
     Err(Kind::Refused { what: "SQLite".to_owned(), reason }.into())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "makes the files that a process leaves which dies while it creates one")]
+mod tests {
+    use super::*;
+
+    fn file(folder: &Path) -> StoreFile {
+        StoreFile {
+            store: StoreName::Kv,
+            path: folder.join("kv.db"),
+            schema: FileSchema {
+                application_id: 0x4C72_0000,
+                page_bytes: 4096,
+                migrations: &["CREATE TABLE a (b INTEGER) STRICT"],
+            },
+            durability: Durability::Durable,
+            cache_bytes: 1 << 20,
+            is_run_time_object: |_, _| false,
+        }
+    }
+
+    fn has_schema(file: &StoreFile) -> bool {
+        file.reader().unwrap().query_row("SELECT count(*) FROM a", [], |row| row.get::<_, i64>(0)).is_ok()
+    }
+
+    /// A process that was killed between setting WAL mode and its first commit left a file that was refused for ever,
+    /// because it had a page but not yet our application id.
+    #[test]
+    fn file_without_a_schema_yet_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL").unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        drop(connection);
+        assert_eq!(file.path.metadata().unwrap().len(), 4096);
+        file.prepare().unwrap();
+        assert!(has_schema(&file));
+    }
+
+    /// The same a moment earlier: the first page is written, and the journal that would undo it is still there.
+    #[test]
+    fn file_with_the_journal_of_its_first_page_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA application_id = 1").unwrap();
+        drop(connection);
+        // Journal header: magic, no records, nonce, a database of 0 pages before, sectors of 512, pages of 4096 bytes.
+        let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+        for number in [0_u32, 0, 0, 512, 4096] {
+            journal.extend(number.to_be_bytes());
+        }
+        journal.resize(512, 0);
+        std::fs::write(folder.path().join("kv.db-journal"), journal).unwrap();
+        assert!(file.identify().is_err(), "the case that this is about");
+        file.prepare().unwrap();
+        assert!(has_schema(&file));
+    }
+
+    #[test]
+    fn another_program_s_file_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("CREATE TABLE theirs (a)").unwrap();
+        drop(connection);
+        let before = std::fs::read(&file.path).unwrap();
+        assert!(matches!(file.prepare().unwrap_err().kind(), Kind::Refused { .. }));
+        assert_eq!(std::fs::read(&file.path).unwrap(), before);
+    }
 }

@@ -260,7 +260,14 @@ impl<S: Store> Group<S> {
         // Never DEFERRED: its upgrade to a writer fails at once when another process wrote meanwhile.
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Read anew each time, since another process may have written.
-        self.changes.reset(changes::newest(&self.connection)?);
+        match changes::newest(&self.connection) {
+            Ok(newest) => self.changes.reset(newest),
+            Err(error) => {
+                // Left open, it would make every later BEGIN fail.
+                self.rollback();
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -302,7 +309,7 @@ impl<S: Store> Group<S> {
         let mut members = std::mem::take(&mut self.members);
         while after != After::Intact {
             if let Err(error) = self.restart_transaction(&after) {
-                self.began = None;
+                (self.began, self.size_bytes) = (None, 0);
                 for member in members {
                     member.job.settle(Err(error.clone()));
                 }
