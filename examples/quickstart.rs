@@ -131,7 +131,7 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
     list("", &page.iter().map(|(key, document)| format!("{key}: {}", document.title)).collect::<Vec<_>>());
     larder.close().await;
     if cfg!(debug_assertions) {
-        println!("   (An unoptimised build; `cargo run --release` is several times faster.)");
+        println!("   (An unoptimised build; `cargo run --release` is faster.)");
     }
     Ok(())
 }
