@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use futures::TryStreamExt;
 use larder::{Durability, Larder, RawCollection};
 use tempfile::TempDir;
@@ -79,7 +79,7 @@ fn main() {
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     let bench = Bench::new();
     for (work, durabilities, callers) in LOADS {
@@ -128,24 +128,20 @@ impl Bench {
         let durability_name = if durability == Durability::Durable { "durable" } else { "relaxed" };
         let group_name = format!("{}/{durability_name}/{size_name}", work.name());
         let mut group = criterion.benchmark_group(&group_name);
+        group.sampling_mode(SamplingMode::Flat);
         for &callers in callers {
             group.throughput(Throughput::Elements(callers as u64 * work.entries()));
             group.bench_function(BenchmarkId::from_parameter(callers), |bencher| {
                 // Not before: a load that the command line leaves out prepares nothing.
                 let bed = self.bed(durability, value_bytes);
-                let latencies = Mutex::new(Vec::new());
                 bencher.to_async(&self.runtime).iter_custom(|rounds| {
                     let measured = measure(Arc::clone(&bed), work, callers, rounds);
                     async {
-                        let (took, mut new) = measured.await;
-                        latencies.lock().unwrap_or_else(PoisonError::into_inner).append(&mut new);
+                        let (took, latencies) = measured.await;
+                        self.record(format!("{group_name}/{callers}"), latencies);
                         took
                     }
                 });
-                let mut latencies = latencies.into_inner().unwrap_or_else(PoisonError::into_inner);
-                latencies.sort_unstable();
-                let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
-                tails.push((format!("{group_name}/{callers}"), latencies));
             });
         }
         group.finish();
@@ -157,21 +153,37 @@ impl Bench {
         Arc::clone(bed.or_insert_with(|| Arc::new(self.runtime.block_on(Bed::prepare(durability, value_bytes)))))
     }
 
+    /// Adds to what the load recorded in its earlier samples.
+    fn record(&self, load: String, mut latencies: Vec<Duration>) {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        match tails.last_mut().filter(|(last, _)| *last == load) {
+            Some((_, recorded)) => recorded.append(&mut latencies),
+            None => tails.push((load, latencies)),
+        }
+    }
+
     fn print_tails(&self) {
-        let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         if tails.is_empty() {
             return;
         }
-        println!("\nLatency of single requests in ms, warm-up included:\n");
-        println!("{:<32} {:>10} {:>9} {:>9} {:>9} {:>9}", "load", "requests", "p50", "p99", "p99.9", "max");
-        for (name, latencies) in tails.iter() {
-            let at = |per_mille: usize| {
-                let index = (latencies.len() * per_mille / 1_000).min(latencies.len().saturating_sub(1));
-                latencies.get(index).copied().unwrap_or_default().as_secs_f64() * 1e3
-            };
-            let (p50, p99, p999, max) = (at(500), at(990), at(999), at(1_000));
-            println!("{name:<32} {:>10} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3}", latencies.len());
+        println!("\nLatency of single requests in ms, warm-up included (-: too few requests to tell):\n");
+        println!("{:<24} {:>10} {:>9} {:>9} {:>9} {:>9}", "load", "requests", "p50", "p99", "p99.9", "max");
+        for (name, latencies) in tails.iter_mut() {
+            latencies.sort_unstable();
+            let [p50, p99, p999, max] = [500, 990, 999, 1_000].map(|per_mille| percentile(latencies, per_mille));
+            println!("{name:<24} {:>10} {p50:>9} {p99:>9} {p999:>9} {max:>9}", latencies.len());
         }
+    }
+}
+
+/// Returns the latency in ms that so many of a thousand do not exceed, where there are enough requests to say.
+fn percentile(sorted: &[Duration], per_mille: usize) -> String {
+    let is_known = sorted.len() * (1_000 - per_mille) >= 1_000 || per_mille == 1_000;
+    let index = (sorted.len() * per_mille / 1_000).min(sorted.len().saturating_sub(1));
+    match sorted.get(index) {
+        Some(latency) if is_known => format!("{:.3}", latency.as_secs_f64() * 1e3),
+        _ => "-".to_owned(),
     }
 }
 
