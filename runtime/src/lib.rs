@@ -49,3 +49,8 @@ pub use settings::{Replicator, Settings, Sharing, StoreConfig};
 
 /// The result of a request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Compiles the examples of the README with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
