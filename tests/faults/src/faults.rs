@@ -123,7 +123,8 @@ impl Error {
 /// What a call does before it reports failure: an error does not say that nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing. A sync that did nothing has lost its pages for good, as on Linux; see [`crate::power`].
+    /// Nothing. A sync that did nothing has lost its pages for good, as on Linux (see [`crate::power`]), and the next sync
+    /// by every other handle open on that file fails too, once, with the same news.
     Nothing,
     /// The first half of a write is there; other calls do nothing.
     Half,
@@ -202,12 +203,40 @@ pub fn arm(fault: Fault) {
     ANY_ARMED.store(true, Ordering::Release);
 }
 
-/// Disarms every fault and forgets how often they fired.
+/// Disarms every fault and forgets how often they fired: nothing fails any more.
 pub fn clear() {
+    disarm();
+    LOST_WRITES.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    FIRED.store(0, Ordering::Release);
+}
+
+/// Disarms every fault, and leaves the reports of failed syncs that other handles have yet to get; see [`lost_writes`].
+pub(crate) fn disarm() {
     let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
     armed.clear();
     ANY_ARMED.store(false, Ordering::Release);
-    FIRED.store(0, Ordering::Release);
+}
+
+/// Failed syncs by file, counted. Linux (since 4.13) reports lost writes once to every descriptor that was open on the file
+/// then, so that a writer hears of what a checkpointer's sync lost; a model without it would blame SQLite for the kernel.
+static LOST_WRITES: LazyLock<Mutex<BTreeMap<String, u64>>> = LazyLock::new(Mutex::default);
+
+/// Returns how many syncs of `path` have lost writes.
+pub(crate) fn lost_writes(path: &str) -> u64 {
+    LOST_WRITES.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied().unwrap_or(0)
+}
+
+/// Notes that a sync of `path` lost writes, and returns how many have.
+pub(crate) fn lose_writes(path: &str) -> u64 {
+    let mut lost = LOST_WRITES.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = lost.entry(path.to_owned()).or_default();
+    *count += 1;
+    *count
+}
+
+/// Counts a failure that no armed fault decided: a late report of lost writes.
+pub(crate) fn count_report() {
+    FIRED.fetch_add(1, Ordering::AcqRel);
 }
 
 /// Returns how many calls failed since the last [`clear`].

@@ -3,7 +3,7 @@
 //! Start at [`workload::Workload`], which a program under attack implements, then [`PowerSweep`] and [`FaultSweep`], which
 //! attack it. [`power`] states what disk is assumed; [`raw`] is a whole workload. `cargo test -p larder-faults` runs the
 //! test-sized sweeps and prints their figures; `LARDER_POWER_POINTS=50000 LARDER_FAULT_POINTS=5000 cargo test -p
-//! larder-faults --release` the full ones.
+//! larder-faults` the full ones.
 //!
 //! Always true: [`install`] comes before anything is opened in the process, and larder does not know that it ran: it names
 //! no VFS and takes the default. Faults are the process's, so sweeps run one after another.

@@ -345,6 +345,34 @@ impl Recording {
         disk.image(survival, seed)
     }
 
+    /// Describes the events of `range`, one a line: what a finding's reader wants to see before its point.
+    #[must_use]
+    pub fn trace(&self, range: std::ops::Range<usize>) -> String {
+        let name = |file: &usize| self.files[*file].path.display();
+        let changes_before =
+            self.events.iter().take(range.start).filter(|event| !matches!(event, Event::Mark(_))).count();
+        let mut change = changes_before;
+        let mut trace = String::new();
+        for (index, event) in self.events.iter().enumerate().take(range.end).skip(range.start) {
+            let what = match event {
+                Event::Made { file } => format!("made {}", name(file)),
+                Event::Deleted { file, directory_synced } => {
+                    format!("deleted {} synced={directory_synced}", name(file))
+                }
+                Event::Write { file, offset, data } => format!("write {} {offset}+{}", name(file), data.len()),
+                Event::Truncate { file, size } => format!("truncate {} to {size}", name(file)),
+                Event::Sync { file, covers, directory } => {
+                    format!("sync {} covers {covers} directory={directory}", name(file))
+                }
+                Event::SyncFailed { file, covers } => format!("sync FAILED {} covers {covers}", name(file)),
+                Event::Mark(mark) => format!("{mark:?}"),
+            };
+            trace += &format!("{index} (change {change}) {what}\n");
+            change += usize::from(!matches!(event, Event::Mark(_)));
+        }
+        trace
+    }
+
     /// Returns the disk before the first event.
     #[must_use]
     pub fn disk(&self) -> Disk<'_> {

@@ -37,6 +37,8 @@ pub struct PowerSweep {
     pub points: u64,
     /// Steps of the workload in a round; a round is one recorded run in a fresh folder.
     pub steps: u64,
+    /// Of a longer round, evenly chosen points. Few: more rounds, so more situations; many: more moments of each.
+    pub points_per_round: u64,
     /// One image in so many is recovered under a recorder, written to, and crashed again; 0: none.
     pub recover_every: u64,
     /// How often that recovery is crashed.
@@ -59,6 +61,7 @@ impl PowerSweep {
             seed,
             points,
             steps: 40,
+            points_per_round: 250,
             recover_every: 20,
             recovery_points: 5,
             sync_fault_every: 0,
@@ -78,7 +81,8 @@ impl PowerSweep {
         while report.points < self.points {
             let seed = mix(self.seed, report.rounds);
             let recording = self.record(workload, seed);
-            let points = chosen_points(recording.points(), self.points - report.points, seed);
+            let wanted = (self.points - report.points).min(self.points_per_round);
+            let points = chosen_points(recording.points(), wanted, seed);
             report.merge(self.check(workload, &recording, &points, seed));
             report.rounds += 1;
         }
@@ -99,8 +103,9 @@ impl PowerSweep {
                 faults::arm(if random.percent(30) { fault.lasting() } else { fault });
             }
             workload.step(&mut session, mix(seed, step), &witness);
-            faults::clear();
+            faults::disarm();
         }
+        faults::clear();
         // Half of the runs end with a close, which checkpoints and deletes the WAL; the others while still open.
         let recording = if seed.is_multiple_of(2) {
             workload.close(session);
@@ -128,7 +133,11 @@ impl PowerSweep {
                     let mut own = PowerReport::default();
                     for &point in share {
                         disk.advance(point);
+                        let clean_before = own.is_clean();
                         self.check_point(workload, &disk, mix(seed, point as u64), &mut own);
+                        if clean_before && !own.is_clean() {
+                            own.trace = Some(recording.trace(point.saturating_sub(TRACE_EVENTS)..point));
+                        }
                     }
                     report.lock().expect("no checker panics while it adds its report").merge(own);
                 });
@@ -153,7 +162,10 @@ impl PowerSweep {
         report.recoveries += 1;
         match recover(workload, &image, folder.path(), seed) {
             Ok(recording) => self.check_recovery(workload, &recording, &mut random, report),
-            Err(verdict) => report.add(&verdict, || format!("{survival:?} at {}, then a step", disk.point())),
+            Err(verdict) => report.add(&verdict, || {
+                let ops = image.history().len();
+                format!("{survival:?} at {}, recovered and one step on from operation {ops}", disk.point())
+            }),
         }
     }
 
@@ -232,12 +244,17 @@ pub struct PowerReport {
     pub newest_lost: u64,
     /// The first few findings.
     pub examples: Vec<String>,
+    /// The events before the first bad point; see [`Recording::trace`].
+    pub trace: Option<String>,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 /// As many as a reader wants to see.
 const EXAMPLES_MAX: usize = 5;
+
+/// Some ten commits and the checkpoint before them.
+const TRACE_EVENTS: usize = 600;
 
 impl PowerReport {
     /// Returns whether no image had anything wrong.
@@ -276,6 +293,7 @@ impl PowerReport {
         self.newest_lost += other.newest_lost;
         self.examples.extend(other.examples);
         self.examples.truncate(EXAMPLES_MAX);
+        self.trace = self.trace.take().or(other.trace);
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ffi, params};
 
 use crate::history::{Durability, Finding, History, Outcome, Verdict, Witness};
 use crate::random::{Random, mix};
@@ -39,6 +39,8 @@ pub enum Defect {
     AcknowledgesBeforeCommit,
     /// **Control**: refuses the operation that failed and commits the rest of its transaction without looking.
     SkipsRollback,
+    /// **Control**: after a failed commit it closes its last connection before it opens a new one.
+    ReopensWithoutGuard,
 }
 
 /// Groups of operations on two SQLite files.
@@ -62,6 +64,8 @@ struct Store {
     path: PathBuf,
     /// `None` after a failed commit, until a marker is committed.
     connections: Option<Connections>,
+    /// Held from a failed commit until its marker; see [`RawWorkload::revive`].
+    guard: Option<Connection>,
 }
 
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl Workload for RawWorkload {
         let open = |place: &&'static str| {
             let path = folder.join(place);
             let connections = self.connect(&path).map_err(|error| format!("{place}: {error}"))?;
-            Ok(Store { place, path, connections: Some(connections) })
+            Ok(Store { place, path, connections: Some(connections), guard: None })
         };
         Ok(RawSession { stores: PLACES.iter().map(open).collect::<Result<_, String>>()? })
     }
@@ -86,7 +90,7 @@ impl Workload for RawWorkload {
         let mut random = Random::new(seed);
         for store in &mut session.stores {
             if store.connections.is_none() {
-                store.connections = self.revive(&store.path).ok();
+                _ = self.revive(store);
             }
             self.commit_group(store, &mut random, witness);
             self.maintain(store, &mut random, witness);
@@ -125,7 +129,10 @@ impl RawWorkload {
 
     fn connect(&self, path: &Path) -> rusqlite::Result<Connections> {
         let writer = self.connection(path)?;
-        create_schema(&writer)?;
+        // An opening that commits could fail at it, with no other connection to guard it; see `revive`.
+        if table_count(&writer)? == 0 {
+            create_schema(&writer)?;
+        }
         Ok(Connections { writer, checkpointer: self.connection(path)? })
     }
 
@@ -138,19 +145,30 @@ impl RawWorkload {
         let connection = Connection::open(path)?;
         connection.busy_timeout(Duration::from_secs(2))?;
         // Small pages, cache and WAL: many writes, spills in the middle of transactions, and frequent wraps.
+        if table_count(&connection)? == 0 {
+            // On a database with content, auto_vacuum would commit a page at every opening.
+            connection.execute_batch("PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL;")?;
+        }
         connection.execute_batch(&format!(
-            "PRAGMA page_size=1024; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL;
-             PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=40; PRAGMA cache_size=10;"
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA wal_autocheckpoint=40; PRAGMA cache_size=10;"
         ))?;
         Ok(connection)
     }
 
-    /// Reopens after a failed commit, whose frames may still be in the WAL: the marker's commit overwrites them or comes
-    /// after them, so that the answer cannot change any more.
-    fn revive(&self, path: &Path) -> rusqlite::Result<Connections> {
-        let connections = self.connect(path)?;
+    /// Reopens after a failed commit, whose frames are still in the WAL: the marker's commit overwrites them, so that the
+    /// answer cannot change any more.
+    ///
+    /// An old connection stays open meanwhile. If the last one closed, the next would recover the WAL with the failed
+    /// frames in it, and everything after them would hang on frames that a failed sync never brought to the disk.
+    fn revive(&self, store: &mut Store) -> rusqlite::Result<()> {
+        if let (Some(old), true) = (store.connections.take(), self.defect != Defect::ReopensWithoutGuard) {
+            store.guard = Some(old.checkpointer);
+        }
+        let connections = self.connect(&store.path)?;
         connections.writer.execute("UPDATE counter SET markers = markers + 1", [])?;
-        Ok(connections)
+        store.connections = Some(connections);
+        store.guard = None;
+        Ok(())
     }
 
     fn commit_group(&self, store: &mut Store, random: &mut Random, witness: &Witness) {
@@ -174,8 +192,7 @@ impl RawWorkload {
             }
             Err(WriteError::AtCommit) => {
                 settle(Outcome::Unknown);
-                store.connections = None;
-                store.connections = self.revive(&store.path).ok();
+                _ = self.revive(store);
             }
         }
     }
@@ -215,10 +232,13 @@ impl RawWorkload {
             0..10 => {
                 let Connections { writer, checkpointer } = connections;
                 let checkpointer: &mut Connection = checkpointer;
-                std::thread::scope(|scope| {
+                let committed = std::thread::scope(|scope| {
                     scope.spawn(move || checkpoint(checkpointer, "PASSIVE"));
-                    churn_alone(writer, random);
+                    churn_alone(writer, random)
                 });
+                if !committed {
+                    _ = self.revive(store);
+                }
             }
             10..15 => _ = checkpoint(&connections.writer, "TRUNCATE"),
             15..20 => _ = checkpoint(&connections.writer, "RESTART"),
@@ -241,6 +261,10 @@ struct Written {
 enum WriteError {
     BeforeCommit,
     AtCommit,
+}
+
+fn table_count(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| number(row, 0))
 }
 
 fn create_schema(writer: &Connection) -> rusqlite::Result<()> {
@@ -287,16 +311,10 @@ fn churn(writer: &Connection, random: &mut Random, batch: i64) -> rusqlite::Resu
     Ok(())
 }
 
-/// A commit that no operation depends on, to meet a checkpoint on another thread.
-fn churn_alone(writer: &Connection, random: &mut Random) {
-    let result = writer
-        .execute_batch("BEGIN IMMEDIATE")
-        .and_then(|()| churn(writer, random, 0))
-        .and_then(|()| writer.execute_batch("COMMIT"));
-    if result.is_err() && !writer.is_autocommit() {
-        // Left open it would be found by the next group, whose BEGIN fails and rolls back.
-        _ = writer.execute_batch("ROLLBACK");
-    }
+/// A commit that no operation depends on, to meet a checkpoint on another thread. Returns whether it worked.
+fn churn_alone(writer: &Connection, random: &mut Random) -> bool {
+    let written = writer.execute_batch("BEGIN IMMEDIATE").and_then(|()| churn(writer, random, 0));
+    written.and_then(|()| writer.execute_batch("COMMIT")).is_ok()
 }
 
 /// Returns whether everything in the WAL is in the database now.
@@ -319,6 +337,10 @@ fn inspect(connection: &Connection) -> rusqlite::Result<(BTreeSet<u64>, Vec<Find
 fn inspect_state(connection: &Connection) -> rusqlite::Result<(BTreeSet<u64>, Vec<Finding>)> {
     let mut findings = Vec::new();
     let report: String = connection.query_row("PRAGMA integrity_check(3)", [], |row| row.get(0))?;
+    if let Some(code) = io_error_in(&report) {
+        // The check reports a read that failed as damage; it is none.
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(report)));
+    }
     if report != "ok" {
         findings.push(Finding::Corrupt(format!("integrity check: {report}")));
     }
@@ -354,4 +376,12 @@ fn inspect_state(connection: &Connection) -> rusqlite::Result<(BTreeSet<u64>, Ve
 /// SQLite's integers are signed; ids and counts never reach the sign.
 fn number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| number as u64)
+}
+
+/// Returns the code of an I/O error that an integrity check met.
+fn io_error_in(report: &str) -> Option<i32> {
+    let (_, after) = report.split_once("error code=")?;
+    let code: i32 = after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    matches!(code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM | ffi::SQLITE_FULL | ffi::SQLITE_CANTOPEN)
+        .then_some(code)
 }

@@ -9,7 +9,7 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
@@ -72,6 +72,8 @@ struct Handle {
     path: String,
     counters: Arc<Counters>,
     track: Option<Track>,
+    /// How many syncs of the file had lost writes when this handle last heard of it.
+    lost_writes_heard: AtomicU64,
 }
 
 impl Handle {
@@ -135,7 +137,19 @@ impl Handle {
         if let (Some(covers), Some(track)) = (covers, &self.track) {
             track.sync(covers, reaches_disk && result == ffi::SQLITE_OK);
         }
-        hit.map_or(result, |hit| hit.code)
+        let news = self.hear_of_lost_writes(!reaches_disk);
+        hit.map_or(if news { ffi::SQLITE_IOERR_FSYNC } else { result }, |hit| hit.code)
+    }
+
+    /// Returns whether a sync by another handle has lost writes since this one last heard; `lost` adds one of its own.
+    fn hear_of_lost_writes(&self, lost: bool) -> bool {
+        let count = if lost { faults::lose_writes(&self.path) } else { faults::lost_writes(&self.path) };
+        // After `faults::clear` the count starts again, so it may also be lower.
+        let news = self.lost_writes_heard.swap(count, Ordering::Relaxed) < count && !lost;
+        if news {
+            faults::count_report();
+        }
+        news
     }
 }
 
@@ -227,7 +241,8 @@ unsafe extern "C" fn open(
         return result;
     }
     let track = if name.is_null() { None } else { power::track(Path::new(&path), flags, || contents(real)) };
-    let handle = Handle { real, _memory: memory, path, counters, track };
+    let lost_writes_heard = faults::lost_writes(&path).into();
+    let handle = Handle { real, _memory: memory, path, counters, track, lost_writes_heard };
     // SAFETY: as above; from here on SQLite calls our methods, and xClose frees the handle.
     unsafe {
         (*shim).handle = Box::into_raw(Box::new(handle));

@@ -1,7 +1,8 @@
 //! Proves the harness on raw SQLite: what holds is found to hold, and each control is caught.
 //!
-//! Start at [`main`]. Sizes: `LARDER_POWER_POINTS` (default 1500 a sweep) and `LARDER_FAULT_POINTS` (default 300); a word
-//! as argument runs only the proofs whose name holds it.
+//! Start at [`main`]. Sizes: `LARDER_POWER_POINTS` (default 400 a sweep) and `LARDER_FAULT_POINTS` (default 100);
+//! `LARDER_FAULTS_SEED` (default 1); `LARDER_FAULTS_TRACE=file` keeps the events before the first bad image. A word as
+//! argument runs only the proofs whose name holds it.
 //!
 //! Always true: proofs run one after another, since the VFS belongs to the process; every figure is printed, passed or not.
 
@@ -15,20 +16,22 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 13] = [
+    let proofs: [(&str, fn()); 15] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
+        ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
         ("power_full_survives_failed_syncs", power_full_survives_failed_syncs),
         ("power_normal_loses_only_the_newest", power_normal_loses_only_the_newest),
-        ("x_strict", x_strict),
-        ("x_normal_sync_faults", x_normal_sync_faults),
         ("control_synchronous_off_is_caught", control_synchronous_off_is_caught),
         ("control_forgotten_syncs_are_caught", control_forgotten_syncs_are_caught),
+        ("control_forgotten_flush_is_caught", control_forgotten_flush_is_caught),
         ("control_early_acknowledgement_is_caught", control_early_acknowledgement_is_caught),
         ("control_shifted_acknowledgement_is_caught", control_shifted_acknowledgement_is_caught),
+        ("control_reopening_without_guard_is_caught", control_reopening_without_guard_is_caught),
         ("faults_give_no_wrong_answer", faults_give_no_wrong_answer),
         ("faults_on_one_store_leave_the_other_alone", faults_on_one_store_leave_the_other_alone),
         ("control_skipped_rollback_is_caught", control_skipped_rollback_is_caught),
+        ("note_normal_after_failed_syncs", note_normal_after_failed_syncs),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -51,17 +54,20 @@ fn power(points: u64) -> PowerSweep {
 }
 
 fn power_points() -> u64 {
-    size("LARDER_POWER_POINTS", 1_500)
+    size("LARDER_POWER_POINTS", 400)
 }
 
 /// A control needs only enough points to be caught.
 fn control_points() -> u64 {
-    power_points().min(2_000) / 2
+    (power_points() / 3).min(1_000)
 }
 
 fn show(name: &str, report: &PowerReport) {
     println!("{name}: {report}");
     report.examples.iter().for_each(|example| println!("  {example}"));
+    if let (Some(file), Some(trace)) = (std::env::var_os("LARDER_FAULTS_TRACE"), &report.trace) {
+        std::fs::write(file, trace).expect("the trace file is writable");
+    }
 }
 
 fn show_faults(name: &str, report: &FaultReport) {
@@ -91,10 +97,22 @@ fn power_full_loses_nothing() {
     assert!(report.is_clean() && report.newest_lost == 0);
 }
 
-fn power_full_survives_failed_syncs() {
+fn power_full_loses_nothing_with_strict_directories() {
     let mut sweep = power(power_points() / 2);
-    sweep.sync_fault_every = 6;
+    sweep.strict_directories = true;
     let report = sweep.run(&RawWorkload::new(Synchronous::Full));
+    show("FULL, strict directories", &report);
+    assert!(report.is_clean());
+}
+
+/// Every second step has a failing sync, and what it covered is lost for good.
+fn with_failing_syncs(mut sweep: PowerSweep) -> PowerSweep {
+    sweep.sync_fault_every = 2;
+    sweep
+}
+
+fn power_full_survives_failed_syncs() {
+    let report = with_failing_syncs(power(power_points() / 2)).run(&RawWorkload::new(Synchronous::Full));
     show("FULL with failing syncs", &report);
     assert!(report.is_clean());
 }
@@ -120,6 +138,14 @@ fn control_forgotten_syncs_are_caught() {
     assert!(report.corrupt > 0 && report.lost > 0);
 }
 
+fn control_forgotten_flush_is_caught() {
+    let mut sweep = power(control_points());
+    sweep.control = PowerControl::ForgetSyncs;
+    let report = sweep.run(&RawWorkload::new(Synchronous::Normal));
+    show("NORMAL on a disk that lies, caught", &report);
+    assert!(report.lost > 0, "what was flushed is gone, and that must show");
+}
+
 fn control_early_acknowledgement_is_caught() {
     let report =
         power(control_points()).run(&RawWorkload::new(Synchronous::Full).with(Defect::AcknowledgesBeforeCommit));
@@ -135,12 +161,21 @@ fn control_shifted_acknowledgement_is_caught() {
     assert!(report.lost > 0 && report.corrupt == 0);
 }
 
+fn control_reopening_without_guard_is_caught() {
+    // The situation is rare, so it needs its points whatever the size asked for: many rounds, few points of each.
+    let mut sweep = with_failing_syncs(power(600));
+    sweep.points_per_round = 30;
+    let report = sweep.run(&RawWorkload::new(Synchronous::Full).with(Defect::ReopensWithoutGuard));
+    show("FULL with failing syncs, reopened without a guard, caught", &report);
+    assert!(report.lost + report.corrupt > 0);
+}
+
 fn fault_sweep(points: u64) -> FaultSweep {
     FaultSweep::new(size("LARDER_FAULTS_SEED", 1), points)
 }
 
 fn fault_points() -> u64 {
-    size("LARDER_FAULT_POINTS", 300)
+    size("LARDER_FAULT_POINTS", 100)
 }
 
 fn faults_give_no_wrong_answer() {
@@ -159,22 +194,18 @@ fn faults_on_one_store_leave_the_other_alone() {
 }
 
 fn control_skipped_rollback_is_caught() {
-    let report = fault_sweep(fault_points()).run(&RawWorkload::new(Synchronous::Full).with(Defect::SkipsRollback));
+    // Only a fault inside a transaction shows it: cache spills into the WAL and reads from it.
+    let mut sweep = fault_sweep(fault_points().max(200));
+    sweep.place = "left.db-wal".to_owned();
+    let report = sweep.run(&RawWorkload::new(Synchronous::Full).with(Defect::SkipsRollback));
     show_faults("skipped rollback, caught", &report);
     assert!(report.wrong > 0);
 }
 
-fn x_strict() {
-    let mut sweep = power(power_points());
-    sweep.strict_directories = true;
-    show("FULL strict", &sweep.run(&RawWorkload::new(Synchronous::Full)));
-    sweep.control = PowerControl::ForgetSyncs;
-    sweep.strict_directories = false;
-    show("NORMAL lies", &sweep.run(&RawWorkload::new(Synchronous::Normal)));
-}
-
-fn x_normal_sync_faults() {
-    let mut sweep = power(power_points());
-    sweep.sync_fault_every = 2;
-    show("FULL sync faults", &sweep.run(&RawWorkload::new(Synchronous::Full)));
+/// No promise of SQLite's: after a failed sync in NORMAL the WAL's newest frames may never reach the disk, while a later
+/// checkpoint takes them for synced; cutting the power in the middle of that checkpoint damages the database. The figure is
+/// printed so that larder's policy for relaxed stores can be measured against it.
+fn note_normal_after_failed_syncs() {
+    let report = with_failing_syncs(power(control_points())).run(&RawWorkload::new(Synchronous::Normal));
+    show("NORMAL with failing syncs", &report);
 }
