@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::faults::{self, Fault};
+use crate::faults::{self, Call, Fault};
 use crate::history::{History, Outcome, Verdict, Witness};
 use crate::random::mix;
 use crate::scratch;
@@ -24,8 +24,12 @@ pub struct FaultSweep {
     pub seed: u64,
     /// How many faults to try, each in a fresh folder; spread evenly over all that the dry run shows to be possible.
     pub points: u64,
+    /// Faults of the same steps; each round has other steps, and a dry run to find their calls.
+    pub points_per_round: u64,
     /// Only faults on files whose name starts so; `""` for all.
     pub place: String,
+    /// Only these calls.
+    pub calls: Vec<Call>,
     /// Steps before the fault is armed, so that there is something to damage.
     pub steps_before: u64,
     /// Steps with the fault armed, after a reopening that is under fault too.
@@ -43,7 +47,9 @@ impl FaultSweep {
         Self {
             seed,
             points,
+            points_per_round: 40,
             place: String::new(),
+            calls: Call::ALL.to_vec(),
             steps_before: 3,
             steps: 8,
             hang: Duration::from_secs(5),
@@ -58,15 +64,24 @@ impl FaultSweep {
     pub fn run<W: Workload>(&self, workload: &W) -> FaultReport {
         let began = Instant::now();
         let mut report = FaultReport::default();
-        let possible = self.possible_faults(workload);
-        report.possible = possible.len() as u64;
         let watchdog = Watchdog::start(self.hang * 6);
-        for (index, fault) in spread(&possible, self.points).enumerate() {
-            watchdog.expect_sign(fault);
-            self.try_fault(workload, fault, mix(self.seed, index as u64), &mut report);
+        for round in 0..self.points.div_ceil(self.points_per_round) {
+            let points = (self.points - report.points).min(self.points_per_round);
+            let one = Self { seed: mix(self.seed, round), points, ..self.clone() };
+            one.run_round(workload, &watchdog, &mut report);
         }
         report.elapsed = began.elapsed();
         report
+    }
+
+    fn run_round<W: Workload>(&self, workload: &W, watchdog: &Watchdog, report: &mut FaultReport) {
+        let possible = self.possible_faults(workload);
+        assert!(!possible.is_empty(), "the workload makes none of the calls that should fail");
+        report.possible += possible.len() as u64;
+        for (index, fault) in spread(&possible, self.points, self.seed).enumerate() {
+            watchdog.expect_sign(fault);
+            self.try_fault(workload, fault, mix(self.seed, index as u64), report);
+        }
     }
 
     /// Runs the steps without a fault and lists every way in which a call they made could fail.
@@ -80,7 +95,9 @@ impl FaultSweep {
         self.steps(workload, &mut session, self.seed, &witness, &mut FaultReport::default());
         workload.close(session);
         let mut possible = Vec::new();
-        for (name, call, count) in faults::counts().iter().filter(|(name, ..)| name.starts_with(&self.place)) {
+        for (name, call, count) in
+            faults::counts().iter().filter(|(name, call, _)| name.starts_with(&self.place) && self.calls.contains(call))
+        {
             for nth in 1..=count {
                 for (&error, &effect) in
                     call.errors().iter().flat_map(|error| call.effects().iter().map(move |e| (error, e)))
@@ -219,13 +236,11 @@ fn strangers_hurt(history: &History, fault: &Fault) -> Option<Verdict> {
         .map(|(op, place, _)| Verdict::corrupt(format!("operation {op} on {place} failed")))
 }
 
-/// Takes `wanted` faults of `possible`, evenly spread and going round again when there are fewer.
-fn spread(possible: &[Fault], wanted: u64) -> impl Iterator<Item = &Fault> {
+/// Takes `wanted` faults of `possible`, evenly spread from where `seed` says, and going round when there are fewer.
+fn spread(possible: &[Fault], wanted: u64, seed: u64) -> impl Iterator<Item = &Fault> {
     let count = possible.len() as u64;
-    (0..wanted).map(move |index| {
-        let place = if wanted < count { index * count / wanted } else { index % count };
-        &possible[place as usize]
-    })
+    let stride = (count / wanted).max(1);
+    (0..wanted).map(move |index| &possible[((seed % stride + index * stride) % count) as usize])
 }
 
 /// Ends the process with a message when a point gives no sign of life: a hang in SQLite cannot be interrupted from here.
