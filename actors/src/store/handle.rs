@@ -290,7 +290,8 @@ impl<S: Store> StoreHandle<S> {
     /// Sends a write and waits for its reply, which leaves after its commit.
     ///
     /// # Errors
-    /// The handler's refusal, or the machinery's; [`Error::written`] says whether the change is in the store.
+    /// The handler's refusal, or the machinery's; [`Error::written`](crate::Error::written) says whether the change is in
+    /// the store.
     pub async fn write<M: Message>(&self, message: M, options: RequestOptions) -> Result<M::Reply>
     where
         S: WriteHandler<M>,
@@ -400,7 +401,8 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread("check", 0, options, read).await
     }
 
-    /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
+    /// Returns a stream of what is committed after `sequence`, by this process and others. See
+    /// [`Notice`](larder_protocol::change::Notice).
     #[must_use]
     pub fn subscribe(&self, after: Sequence) -> Notices {
         Notices::new(self.clone(), self.inner.shared.commits.subscribe(), after)
