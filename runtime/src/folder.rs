@@ -140,11 +140,17 @@ fn held(folder: &Path, file: &mut File, sharing: Sharing) -> OpenError {
 
 impl ProcessFile {
     fn create(folder: &Path) -> Result<Self, OpenError> {
-        let path = folder.join("processes").join(Uuid::now_v7().to_string());
-        let file = private_file(&path).map_err(|source| failed(&path, "creating its process file", source))?;
-        file.try_lock().map_err(|e| failed(&path, "locking its process file", e.into()))?;
         remove_dead(folder);
-        Ok(Self { path, _file: file })
+        loop {
+            let path = folder.join("processes").join(Uuid::now_v7().to_string());
+            let file = private_file(&path).map_err(|source| failed(&path, "creating its process file", source))?;
+            match file.try_lock() {
+                // Between its creation and its lock, another process may have taken it for a dead one's and removed it.
+                Ok(()) if path.exists() => return Ok(Self { path, _file: file }),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(failed(&path, "locking its process file", source)),
+            }
+        }
     }
 }
 

@@ -110,6 +110,6 @@ impl Settings {
         if !(1..=512 << 20).contains(&self.kv.own.value_bytes_max) {
             return Err(Kind::invalid("setting kv.own.value_bytes_max", "it is not within 1 byte to 512 MiB"));
         }
-        self.kv.common.check()
+        self.kv.common.check("kv.common")
     }
 }

@@ -70,6 +70,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn abandon(&self);
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
+    fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -99,5 +100,9 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
         self.check(is_full).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {
+        self.flush().boxed()
     }
 }

@@ -53,6 +53,8 @@ pub struct StoreFile {
     pub durability: Durability,
     /// Page cache of each connection, in bytes.
     pub cache_bytes: u64,
+    /// A replicator outside needs the WAL kept: no connection folds it in when it closes.
+    pub is_replicated: bool,
     /// Whether objects beyond the migrations' belong to the store, by name and SQL.
     pub is_run_time_object: fn(&str, &str) -> bool,
 }
@@ -79,7 +81,8 @@ impl StoreFile {
     pub fn prepare_existing(&self) -> Result<()> {
         let identity = self.identify()?;
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        self.initialise(&mut connection, identity).map_err(|e| self.failure("preparing its file", e))?;
+        busy::retry(|| self.initialise(&mut connection, identity))
+            .map_err(|e| self.failure("preparing its file", e))?;
         self.verify_schema(&connection)
     }
 
@@ -202,7 +205,9 @@ impl StoreFile {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(&self.path, flags)
             .map_err(|e| self.refused(format!("it cannot be opened ({e})"), e))?;
-        harden(&mut connection).map_err(|e| self.failure("setting up a connection", e))?;
+        harden(&mut connection)
+            .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.is_replicated))
+            .map_err(|e| self.failure("setting up a connection", e))?;
         Ok(connection)
     }
 
@@ -300,6 +305,7 @@ mod tests {
             },
             durability: Durability::Durable,
             cache_bytes: 1 << 20,
+            is_replicated: false,
             is_run_time_object: |_, _| false,
         }
     }
