@@ -9,3 +9,5 @@
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod support;
