@@ -10,4 +10,6 @@ mod kv;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod support;

@@ -35,7 +35,7 @@ use crate::Result;
 use crate::sqlite::migration::FileSchema;
 
 /// A wait in a test that takes this long is a hang.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 
 /// A table of lines, and handlers that follow the steps in their message.
 #[derive(Debug)]
