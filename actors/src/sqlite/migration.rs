@@ -5,7 +5,6 @@
 //! Always true: a refused file is not written to; a migration is applied whole or not at all.
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use larder_protocol::Error as Kind;
 
@@ -42,10 +41,8 @@ pub(super) enum Identity {
     Ours(i32),
 }
 
-/// Tells whether the file behind a read-only `connection` may be used. `file` names it in errors.
+/// Tells whether the file behind `connection` may be used, without changing it. `file` names it in errors.
 pub(super) fn identify(connection: &Connection, schema: &FileSchema, file: &str) -> Result<Identity> {
-    // Closing the last connection would fold the WAL into a file that we may be about to refuse.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(|e| refused(file, e))?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let application_id = pragma("application_id").map_err(|e| refused(file, e))?;
     let version = pragma("user_version").map_err(|e| refused(file, e))?;
@@ -56,8 +53,9 @@ pub(super) fn identify(connection: &Connection, schema: &FileSchema, file: &str)
             Err(newer(file, version, schema))
         };
     }
-    let page_count = pragma("page_count").map_err(|e| refused(file, e))?;
-    if page_count == 0 {
+    let object_count = || connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, u64>(0));
+    // It may have its first page without a schema: creation was cut short there, or another process is just there.
+    if (application_id, version) == (0, 0) && object_count().map_err(|e| refused(file, e))? == 0 {
         return Ok(Identity::Empty);
     }
     Err(Kind::Refused {
