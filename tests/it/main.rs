@@ -6,6 +6,8 @@
 
 // `cfg(test)` holds here in any case; saying it lets clippy's allow-…-in-tests reach helper functions too.
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
