@@ -24,9 +24,6 @@ use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
 
-/// A group takes no further write after this long, so that the first does not wait for the last.
-const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
-
 /// One store's write connection and the group open on it, if any.
 pub(super) struct Group<S: Store> {
     shared: Arc<StoreShared<S>>,
@@ -169,7 +166,7 @@ impl<S: Store> Group<S> {
     fn is_full(&self) -> bool {
         self.members.len() >= self.settings.group_messages_max
             || self.size_bytes >= self.settings.group_bytes_max
-            || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+            || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
     }
 
     /// Opens the group's transaction, if none is open.
@@ -245,6 +242,7 @@ impl<S: Store> Group<S> {
         while after != After::Intact {
             if let Err(error) = self.restart_transaction(&after) {
                 self.began = None;
+                self.size_bytes = 0;
                 for member in members {
                     member.job.settle(Err(error.clone()));
                 }
@@ -333,7 +331,10 @@ impl<S: Store> Group<S> {
         self.reopen()?;
         let resolve = || -> rusqlite::Result<bool> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            let is_committed = changes::is_committed(&self.connection, sequence, self.origin)?;
+            // Without changes there is no row of this group's to find: `sequence` is then an earlier group's. To call it
+            // not committed is safe, since a repetition does the same nothing.
+            let is_committed =
+                !self.changes.is_empty() && changes::is_committed(&self.connection, sequence, self.origin)?;
             let mut marker = ChangeSet::default();
             marker.reset(changes::newest(&self.connection)?);
             marker.record_all("marker", "");
