@@ -163,7 +163,18 @@ impl StoreFile {
     }
 
     fn identify(&self) -> Result<Identity> {
-        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        // Whoever opens a file in WAL mode makes its siblings, and only who may write removes them again. Where siblings
+        // are there already, they may hold what belongs into the file: then it is only read, and they stay as they are.
+        let has_siblings = ["-wal", "-journal"].iter().any(|suffix| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            Path::new(&path).exists()
+        });
+        let access = if has_siblings { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+        let connection = self.open(access)?;
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_siblings)
+            .map_err(|e| self.failure("identifying its file", e))?;
         migration::identify(&connection, &self.schema, &self.path.display().to_string())
     }
 

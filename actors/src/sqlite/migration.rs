@@ -5,7 +5,6 @@
 //! Always true: a refused file is not written to; a migration is applied whole or not at all.
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use larder_protocol::Error as Kind;
 
@@ -43,10 +42,8 @@ pub(super) enum Identity {
     Ours(i32),
 }
 
-/// Tells whether the file behind a read-only `connection` may be used. `file` names it in errors.
+/// Tells whether the file behind `connection` may be used, without changing it. `file` names it in errors.
 pub(super) fn identify(connection: &Connection, schema: &FileSchema, file: &str) -> Result<Identity> {
-    // Closing the last connection would fold the WAL into a file that we may be about to refuse.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(|e| refused(file, e))?;
     // One transaction: another process may be creating the file at this very moment.
     let read = || {
         let transaction = connection.unchecked_transaction()?;

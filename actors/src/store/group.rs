@@ -25,9 +25,6 @@ use crate::sqlite::connection::Durability;
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
 
-/// A group takes no further write after this long, so that the first does not wait for the last.
-const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
-
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
 const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
 
@@ -206,7 +203,7 @@ impl<S: Store> Group<S> {
     fn is_full(&self) -> bool {
         self.members.len() >= self.settings.group_messages_max
             || self.size_bytes >= self.settings.group_bytes_max
-            || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+            || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.

@@ -21,6 +21,9 @@ pub struct StoreSettings {
     pub group_messages_max: usize,
     /// A commit takes no further write past this many bytes of requests. Default 8 MiB.
     pub group_bytes_max: usize,
+    /// A commit takes no further write after this long, so that the first does not wait for the last. Default 20 ms.
+    /// Higher: more throughput of slow writes, and a longer wait for each.
+    pub group_time_max: Duration,
     /// How long a caller waits that names no deadline of its own. Default 30 s.
     pub deadline: Duration,
     /// Page cache of each connection in bytes. Default 16 MiB. Higher: more memory, times the connections.
@@ -52,6 +55,7 @@ impl Default for StoreSettings {
             queue_bytes_max: 64 << 20,
             group_messages_max: 1_024,
             group_bytes_max: 8 << 20,
+            group_time_max: Duration::from_millis(20),
             deadline: Duration::from_secs(30),
             cache_bytes: 16 << 20,
             in_place_connections_max: 8,

@@ -35,7 +35,7 @@ use crate::Result;
 use crate::sqlite::migration::FileSchema;
 
 /// A wait in a test that takes this long is a hang.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 
 /// A table of lines, and handlers that follow the steps in their message.
 #[derive(Debug)]
@@ -286,7 +286,8 @@ async fn open(change: impl FnOnce(&mut StoreSettings)) -> Opened {
 async fn open_in(folder: tempfile::TempDir, restarts: u32, change: impl FnOnce(&mut StoreSettings)) -> Opened {
     let stage = Arc::new(Stage::default());
     stage.file.set(folder.path().join("kv.db")).unwrap();
-    let mut settings = StoreSettings::default();
+    // A gate may hold a group open for as long as the test likes.
+    let mut settings = StoreSettings { group_time_max: HANG, ..StoreSettings::default() };
     change(&mut settings);
     let (sender, events) = broadcast::channel(64);
     let parent = Parent::spawn_with_mailbox((), kameo::mailbox::unbounded());
