@@ -85,8 +85,12 @@ impl<S: Store> Follower<S> {
     async fn fetch(&mut self) -> Result<()> {
         let position = self.position;
         let page = move |connection: &rusqlite::Connection| {
-            let oldest = changes::oldest_write(connection)?;
-            Ok((oldest, changes::after(connection, position, PAGE)?))
+            // At one instant: between two looks the log could be pruned, and a gap would go unsaid.
+            let transaction = connection.unchecked_transaction()?;
+            let oldest = changes::oldest_write(&transaction)?;
+            let commits = changes::after(&transaction, position, PAGE)?;
+            transaction.finish()?;
+            Ok((oldest, commits))
         };
         let (oldest, commits): (Option<Sequence>, Vec<Commit>) =
             self.store.on_thread("subscribe", size_of::<Self>(), RequestOptions::default(), page).await?;
