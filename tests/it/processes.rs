@@ -144,7 +144,8 @@ fn writer(folder: &Path, word: &str, seconds: u64) -> Child {
     child
 }
 
-#[tokio::test]
+// Several threads: waiting for the children must not hold up the listener.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_share_a_folder() {
     let process_count = number_from_environment("LARDER_PROCESSES", 2);
     let seconds = number_from_environment("LARDER_SECONDS", 3);
