@@ -59,7 +59,6 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
-    fn abandon(&self);
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -81,9 +80,5 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
         self.close(drain).boxed()
-    }
-
-    fn abandon(&self) {
-        self.abandon();
     }
 }
