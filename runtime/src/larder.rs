@@ -491,11 +491,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(ending) = ending else { return };
-        let running: Running = Arc::clone(self.stores.running());
-        for store in snapshot(&running) {
-            store.abandon();
-        }
-        ending.let_go_later(running);
+        ending.let_go_later(Arc::clone(self.stores.running()));
     }
 }
 

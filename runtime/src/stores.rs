@@ -68,7 +68,6 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
-    fn abandon(&self);
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
 }
@@ -93,6 +92,7 @@ impl<S: Store> RunningStore for StoreHandle<S> {
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
         self.close(drain).boxed()
     }
+<<<<<<< HEAD
 
     fn abandon(&self) {
         self.abandon();

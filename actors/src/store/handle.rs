@@ -292,7 +292,8 @@ impl<S: Store> StoreHandle<S> {
             self.inner.actor.wait_for_startup_with_result(|result| result.map_err(|error| error.to_string())).await;
         started.map_err(|reason| {
             self.inner.shared.enter(StoreState::Failed, Some(reason.clone()));
-            self.abandon();
+            self.inner.admission.close();
+            self.end();
             failed::<S>(reason).into()
         })
     }
@@ -496,13 +497,14 @@ impl<S: Store> StoreHandle<S> {
         shared.is_closing.store(true, Ordering::Release);
         admission.close();
         let deadline = Deadline::after(drain, runtime);
-        // Queued behind every accepted write. A dead actor has nothing to drain.
-        let _ = actor.tell(Close).try_send();
         let readers = Arc::clone(readers);
         let lease_of = Arc::clone(shared);
         let closed = async {
             let _ = runtime.spawn_blocking(move || readers.close()).await;
             checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Last, since only the last connection to close removes the WAL: two that close at once both leave it to the
+            // other.
+            self.end();
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
             let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
@@ -510,17 +512,18 @@ impl<S: Store> StoreHandle<S> {
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
-        // Past the deadline the actor still finishes what it has: there is no cutting off a commit.
+        if !is_drained {
+            // The actor still finishes what it has: there is no cutting off a commit.
+            self.end();
+        }
         shared.enter(StoreState::Stopped, None);
         // Wakes subscribers, whose streams end now.
         shared.commits.send_modify(|_| ());
         CloseReport { is_drained, undelivered_count }
     }
 
-    /// Tells the actor to end, without waiting: for a runtime that is dropped.
-    pub fn abandon(&self) {
-        self.inner.shared.is_closing.store(true, Ordering::Release);
-        self.inner.admission.close();
+    /// Tells the actor to end behind every accepted write. A dead one has nothing to drain.
+    fn end(&self) {
         let _ = self.inner.actor.tell(Close).try_send();
     }
 
