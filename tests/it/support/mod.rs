@@ -58,6 +58,16 @@ pub(crate) async fn assert_serves(larder: &Larder) {
     assert_eq!(within(probe.get("probe")).await.unwrap(), Some(1));
 }
 
+use tokio::sync::{Mutex, MutexGuard};
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Waits until no other test that measures shares or floods the disk runs in this binary: on a small machine they would
+/// measure each other.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
+}
+
 /// Returns a number that an environment variable may set, for sizes beyond the test's own.
 pub(crate) fn number_from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
