@@ -92,11 +92,6 @@ impl<S: Store> RunningStore for StoreHandle<S> {
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
         self.close(drain).boxed()
     }
-<<<<<<< HEAD
-
-    fn abandon(&self) {
-        self.abandon();
-    }
 
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
         self.check(is_full).boxed()
