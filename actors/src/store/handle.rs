@@ -548,7 +548,13 @@ impl<S: Store> StoreHandle<S> {
 
     /// The answer to a request that the actor did not take, or lost.
     fn unavailable(&self, written: Written) -> Kind {
-        self.inner.shared.status.unavailable(written)
+        // A closing store is not `Stopped` before it is, and will not come back as a restarting one does.
+        match self.inner.shared.status.unavailable(written) {
+            Kind::Restarting { store, written, .. } if self.inner.shared.is_closing.load(Ordering::Acquire) => {
+                Kind::ShuttingDown { store, written }
+            }
+            kind => kind,
+        }
     }
 }
 
