@@ -1,6 +1,6 @@
 //! Bringing a file to the current schema, and refusing one that is not ours or newer.
 //!
-//! Start at [`FileSchema`]; `connection` calls [`identify`] before anything may change the file.
+//! Start at [`FileSchema`]; `connection` calls `identify` before anything may change the file.
 //!
 //! Always true: a refused file is not written to; a migration is applied whole or not at all.
 

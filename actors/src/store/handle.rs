@@ -290,7 +290,8 @@ impl<S: Store> StoreHandle<S> {
     /// Sends a write and waits for its reply, which leaves after its commit.
     ///
     /// # Errors
-    /// The handler's refusal, or the machinery's; [`Error::written`] says whether the change is in the store.
+    /// The handler's refusal, or the machinery's; [`Error::written`](crate::Error::written) says whether the change is in
+    /// the store.
     pub async fn write<M: Message>(&self, message: M, options: RequestOptions) -> Result<M::Reply>
     where
         S: WriteHandler<M>,
@@ -382,6 +383,7 @@ impl<S: Store> StoreHandle<S> {
         self.inner.shared.status.observe(self.inner.admission.in_use())
     }
 
+<<<<<<< HEAD
     /// Looks for damage in the store's file, all of it or (`is_full: false`) its structure alone; answers each finding.
     ///
     /// # Errors
@@ -401,6 +403,10 @@ impl<S: Store> StoreHandle<S> {
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
+=======
+    /// Returns a stream of what is committed after `sequence`, by this process and others. See
+    /// [`Notice`](larder_protocol::change::Notice).
+>>>>>>> docs
     #[must_use]
     pub fn subscribe(&self, after: Sequence) -> Notices {
         Notices::new(self.clone(), self.inner.shared.commits.subscribe(), after)
