@@ -383,7 +383,6 @@ impl<S: Store> StoreHandle<S> {
         self.inner.shared.status.observe(self.inner.admission.in_use())
     }
 
-<<<<<<< HEAD
     /// Looks for damage in the store's file, all of it or (`is_full: false`) its structure alone; answers each finding.
     ///
     /// # Errors
@@ -402,11 +401,8 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread("check", 0, options, read).await
     }
 
-    /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
-=======
     /// Returns a stream of what is committed after `sequence`, by this process and others. See
     /// [`Notice`](larder_protocol::change::Notice).
->>>>>>> docs
     #[must_use]
     pub fn subscribe(&self, after: Sequence) -> Notices {
         Notices::new(self.clone(), self.inner.shared.commits.subscribe(), after)
