@@ -1,11 +1,13 @@
 //! Attacks larder's stores, and proves the harness on raw SQLite: what holds is found to hold, and each control is caught.
 //!
 //! Start at [`main`]; [`kv`] is larder's key–value store as a workload. Sizes: `LARDER_POWER_POINTS` (default 300 a sweep) and `LARDER_FAULT_POINTS` (default 100);
+//! `LARDER_DISK_SIZES` (default 6);
 //! `LARDER_FAULTS_SEED` (default 1); `LARDER_FAULTS_TRACE=file` keeps the events before the first bad image. A word as
 //! argument runs only the proofs whose name holds it.
 //!
 //! Always true: proofs run one after another, since the VFS belongs to the process; every figure is printed, passed or not.
 
+mod disk_full;
 mod kv;
 
 use std::time::Instant;
@@ -20,7 +22,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 22] = [
+    let proofs: [(&str, fn()); 23] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -43,6 +45,7 @@ fn main() {
         ("kv_control_early_acknowledgement_is_caught", kv_control_early_acknowledgement_is_caught),
         ("kv_faults_give_no_wrong_answer", kv_faults_give_no_wrong_answer),
         ("kv_faults_give_no_wrong_answer_from_memory", kv_faults_give_no_wrong_answer_from_memory),
+        ("disk_full_refuses_and_recovers", disk_full_refuses_and_recovers),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -290,4 +293,17 @@ fn check_kv_faults(name: &str, points: u64, kv: &Kv) {
     show_tally(kv);
     assert!(report.is_clean());
     assert!(report.fired * 10 > report.points * 8, "most faults fire, or the dry run shows another program");
+}
+
+fn disk_full_refuses_and_recovers() {
+    let report = match disk_full::run(size("LARDER_DISK_SIZES", 6), size("LARDER_FAULTS_SEED", 1)) {
+        Ok(report) => report,
+        Err(why) => return println!("disk full: skipped, since no tmpfs can be mounted here: {why}"),
+    };
+    let disk_full::Report { sizes, stored, refused, unknown, freed, slowest, wrong } = &report;
+    println!("disk full: sizes={sizes} stored={stored} refused={refused} unknown={unknown} freed={freed}");
+    println!("  serving again after at most {slowest:.0?}, wrong={}", wrong.len());
+    wrong.iter().take(10).for_each(|what| println!("  {what}"));
+    assert!(wrong.is_empty());
+    assert!(freed * 100 >= sizes * 95, "deleting must free the store");
 }
