@@ -10,9 +10,13 @@ mod backup;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod lifecycle;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -17,17 +17,15 @@ static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 pub struct Ballast {
     path: PathBuf,
     bytes: u64,
-    /// Whether this process gave it up and has not laid it down again.
+    /// Whether this process has not laid it down, or has given it up since.
     is_released: Mutex<bool>,
 }
 
 impl Ballast {
-    /// Returns the ballast at `path`, laid down if there is room. `bytes` of 0: none.
+    /// Returns the ballast at `path`, which [`restore`](Self::restore) lays down. `bytes` of 0: none.
     #[must_use]
     pub fn at(path: &Path, bytes: u64) -> Self {
-        let ballast = Self { path: path.to_owned(), bytes, is_released: Mutex::new(true) };
-        ballast.restore();
-        ballast
+        Self { path: path.to_owned(), bytes, is_released: Mutex::new(true) }
     }
 
     /// Gives the room back to the disk.
@@ -39,7 +37,7 @@ impl Ballast {
         }
     }
 
-    /// Lays the ballast down again after it was given up, if there is room.
+    /// Lays the ballast down, for the first time or after it was given up, if there is room.
     pub fn restore(&self) {
         let mut is_released = self.is_released.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_released && self.bytes > 0 {
@@ -84,10 +82,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ballast_is_given_up_and_laid_down_again() {
+    fn ballast_is_laid_down_given_up_and_laid_down_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ballast");
         let ballast = Ballast::at(&path, 100_000);
+        ballast.restore();
         assert_eq!(path.metadata().unwrap().len(), 100_000);
         ballast.release();
         assert_eq!(path.metadata().unwrap().len(), 0);

@@ -21,11 +21,9 @@ use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
+use crate::sqlite::connection::Durability;
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
-
-/// A group takes no further write after this long, so that the first does not wait for the last.
-const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
 const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
@@ -144,6 +142,38 @@ impl<S: Store> Group<S> {
         self.settle_all(&result);
     }
 
+    /// Commits, and then syncs the WAL with everything that was committed to it before.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.commit();
+        if self.settings.durability == Durability::Durable {
+            return Ok(());
+        }
+        let synced = self.write_synced_marker();
+        synced.map_err(|e| {
+            self.rollback();
+            self.note_fault(&e);
+            fault::describe(S::NAME, "flushing", Written::Unknown, e)
+        })
+    }
+
+    /// A commit under FULL syncs the whole WAL file, the relaxed commits before it included.
+    fn write_synced_marker(&mut self) -> rusqlite::Result<()> {
+        // It cannot be changed inside a transaction.
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let committed = self.begin_transaction().and_then(|()| self.commit_marker());
+        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        committed
+    }
+
+    /// Ends the open transaction with a row in the change log that says nothing but that it was written.
+    fn commit_marker(&self) -> rusqlite::Result<()> {
+        let mut marker = ChangeSet::default();
+        marker.reset(changes::newest(&self.connection)?);
+        marker.record_all("marker", "");
+        changes::append(&self.connection, &marker, self.origin, now())?;
+        self.connection.execute_batch("COMMIT")
+    }
+
     /// Returns why the actor must restart, if it must.
     pub(super) fn take_broken(&mut self) -> Option<Error> {
         self.broken.take()
@@ -173,7 +203,7 @@ impl<S: Store> Group<S> {
     fn is_full(&self) -> bool {
         self.members.len() >= self.settings.group_messages_max
             || self.size_bytes >= self.settings.group_bytes_max
-            || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+            || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.
@@ -403,11 +433,7 @@ impl<S: Store> Group<S> {
             // A group that logged nothing (only an outcome under an idempotency key) left nothing to look for.
             let is_committed =
                 !self.changes.is_empty() && changes::is_committed(&self.connection, sequence, self.origin)?;
-            let mut marker = ChangeSet::default();
-            marker.reset(changes::newest(&self.connection)?);
-            marker.record_all("marker", "");
-            changes::append(&self.connection, &marker, self.origin, now())?;
-            self.connection.execute_batch("COMMIT")?;
+            self.commit_marker()?;
             Ok(is_committed)
         };
         let resolved =
@@ -423,13 +449,13 @@ impl<S: Store> Group<S> {
         if !self.changes.is_empty() {
             S::committed(&self.shared.memory, self.changes.changes());
             self.disk_full_at = None;
+            self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
+            self.shared.commits.send_replace(sequence);
             match checkpoint::wal_frames(&self.connection) {
                 Ok(wal) => self.shared.note_wal(wal.unwrap_or_default()),
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
             }
         }
-        self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
-        self.shared.commits.send_replace(sequence);
         if !self.changes.is_empty() && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
@@ -437,6 +463,8 @@ impl<S: Store> Group<S> {
 
     fn settle_all(&mut self, result: &Result<()>) {
         self.size_bytes = 0;
+        let request_count = self.members.iter().filter(|member| member.job.is_request()).count();
+        self.shared.status.write_count.fetch_add(request_count as u64, Ordering::Relaxed);
         for member in self.members.drain(..) {
             member.job.settle(result.clone());
         }
