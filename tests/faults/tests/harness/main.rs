@@ -1,13 +1,19 @@
-//! Proves the harness on raw SQLite: what holds is found to hold, and each control is caught.
+//! Attacks larder's stores, and proves the harness on raw SQLite: what holds is found to hold, and each control is caught.
 //!
-//! Start at [`main`]. Sizes: `LARDER_POWER_POINTS` (default 300 a sweep) and `LARDER_FAULT_POINTS` (default 100);
+//! Start at [`main`]; [`kv`] is larder's key–value store as a workload. Sizes: `LARDER_POWER_POINTS` (default 300 a sweep) and `LARDER_FAULT_POINTS` (default 100);
+//! `LARDER_DISK_SIZES` (default 6);
 //! `LARDER_FAULTS_SEED` (default 1); `LARDER_FAULTS_TRACE=file` keeps the events before the first bad image. A word as
 //! argument runs only the proofs whose name holds it.
 //!
 //! Always true: proofs run one after another, since the VFS belongs to the process; every figure is printed, passed or not.
 
+mod disk_full;
+mod kv;
+
 use std::time::Instant;
 
+use kv::Kv;
+use larder_faults::Durability;
 use larder_faults::faults::{self, Call, Fault};
 use larder_faults::raw::{Defect, RawWorkload, Synchronous};
 use larder_faults::{FaultReport, FaultSweep, PowerControl, PowerReport, PowerSweep};
@@ -16,7 +22,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 15] = [
+    let proofs: [(&str, fn()); 23] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -32,6 +38,14 @@ fn main() {
         ("faults_on_one_store_leave_the_other_alone", faults_on_one_store_leave_the_other_alone),
         ("control_skipped_rollback_is_caught", control_skipped_rollback_is_caught),
         ("note_normal_after_failed_syncs", note_normal_after_failed_syncs),
+        ("kv_durable_loses_nothing", kv_durable_loses_nothing),
+        ("kv_durable_survives_failed_syncs", kv_durable_survives_failed_syncs),
+        ("kv_relaxed_loses_only_the_newest", kv_relaxed_loses_only_the_newest),
+        ("kv_control_forgotten_syncs_are_caught", kv_control_forgotten_syncs_are_caught),
+        ("kv_control_early_acknowledgement_is_caught", kv_control_early_acknowledgement_is_caught),
+        ("kv_faults_give_no_wrong_answer", kv_faults_give_no_wrong_answer),
+        ("kv_faults_give_no_wrong_answer_from_memory", kv_faults_give_no_wrong_answer_from_memory),
+        ("disk_full_refuses_and_recovers", disk_full_refuses_and_recovers),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -62,6 +76,7 @@ fn control_points() -> u64 {
     (power_points() / 3).min(1_000)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a report, not a store's file")]
 fn show(name: &str, report: &PowerReport) {
     println!("{name}: {report}");
     report.examples.iter().for_each(|example| println!("  {example}"));
@@ -75,6 +90,7 @@ fn show_faults(name: &str, report: &FaultReport) {
     report.examples.iter().for_each(|example| println!("  {example}"));
 }
 
+#[expect(clippy::disallowed_methods, reason = "SQLite alone")]
 fn fault_hits_only_the_chosen_call() {
     let folder = larder_faults::scratch::folder().expect("a scratch folder");
     let connection = rusqlite::Connection::open(folder.path().join("kv.db")).expect("opening");
@@ -214,4 +230,80 @@ fn control_skipped_rollback_is_caught() {
 fn note_normal_after_failed_syncs() {
     let report = with_failing_syncs(power(control_points())).run(&RawWorkload::new(Synchronous::Normal));
     show("NORMAL with failing syncs", &report);
+}
+
+/// Prints what the callers were told, and returns how many writes failed.
+fn show_tally(kv: &Kv) -> u64 {
+    println!("  {}", kv.tally);
+    kv.tally.failed()
+}
+
+fn kv_durable_loses_nothing() {
+    let kv = Kv::new(Durability::Durable);
+    let report = power(power_points()).run(&kv);
+    show("kv durable", &report);
+    assert_eq!(show_tally(&kv), 0, "a disk without faults fails nothing");
+    assert!(report.is_clean() && report.newest_lost == 0);
+}
+
+fn kv_durable_survives_failed_syncs() {
+    let kv = Kv::new(Durability::Durable);
+    let report = with_failing_syncs(power(power_points() / 2)).run(&kv);
+    show("kv durable with failing syncs", &report);
+    show_tally(&kv);
+    assert!(report.is_clean());
+}
+
+fn kv_relaxed_loses_only_the_newest() {
+    let kv = Kv::new(Durability::Relaxed);
+    let report = power(power_points()).run(&kv);
+    show("kv relaxed", &report);
+    assert_eq!(show_tally(&kv), 0, "a disk without faults fails nothing");
+    assert!(report.is_clean());
+    assert!(report.newest_lost > 0, "a sweep that loses nothing in a relaxed store does not cut the power");
+}
+
+fn kv_control_forgotten_syncs_are_caught() {
+    let mut sweep = power(control_points());
+    sweep.control = PowerControl::ForgetSyncs;
+    let report = sweep.run(&Kv::new(Durability::Durable));
+    show("kv durable on a disk that lies, caught", &report);
+    assert!(report.corrupt > 0 && report.lost > 0);
+}
+
+fn kv_control_early_acknowledgement_is_caught() {
+    let mut sweep = power(control_points());
+    sweep.control = PowerControl::AcknowledgeEarly;
+    let report = sweep.run(&Kv::new(Durability::Durable));
+    show("kv, acknowledgements moved to the beginning, caught", &report);
+    assert!(report.lost > 0 && report.corrupt == 0);
+}
+
+fn kv_faults_give_no_wrong_answer() {
+    check_kv_faults("kv faults", fault_points(), &Kv::new(Durability::Durable));
+}
+
+fn kv_faults_give_no_wrong_answer_from_memory() {
+    check_kv_faults("kv faults, exclusive", fault_points() / 3, &Kv::new(Durability::Durable).exclusive());
+}
+
+fn check_kv_faults(name: &str, points: u64, kv: &Kv) {
+    let report = fault_sweep(points).run(kv);
+    show_faults(name, &report);
+    show_tally(kv);
+    assert!(report.is_clean());
+    assert!(report.fired * 10 > report.points * 8, "most faults fire, or the dry run shows another program");
+}
+
+fn disk_full_refuses_and_recovers() {
+    let report = match disk_full::run(size("LARDER_DISK_SIZES", 6), size("LARDER_FAULTS_SEED", 1)) {
+        Ok(report) => report,
+        Err(why) => return println!("disk full: skipped, since no tmpfs can be mounted here: {why}"),
+    };
+    let disk_full::Report { sizes, stored, refused, unknown, freed, slowest, wrong } = &report;
+    println!("disk full: sizes={sizes} stored={stored} refused={refused} unknown={unknown} freed={freed}");
+    println!("  serving again after at most {slowest:.0?}, wrong={}", wrong.len());
+    wrong.iter().take(10).for_each(|what| println!("  {what}"));
+    assert!(wrong.is_empty());
+    assert!(freed * 100 >= sizes * 95, "deleting must free the store");
 }
