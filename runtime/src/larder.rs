@@ -450,6 +450,10 @@ impl Shared {
             runtime: self.handle.clone(),
         };
         let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
+        // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds
+        // try again.
+        let ballast = Arc::clone(&self.ballast);
+        let _ = self.handle.spawn_blocking(move || ballast.restore()).await;
         self.running().push(Arc::new(store.clone()));
         Ok(store)
     }
