@@ -480,7 +480,13 @@ impl<S: Store> Group<S> {
             // Without room for the marker the answer would be "unknown".
             self.shared.ballast.release();
         }
-        match self.resolve_failed_commit(sequence) {
+        let mut resolved = self.resolve_failed_commit(sequence);
+        if resolved.is_err() && self.disk_full_at.is_some() && self.broken.is_none() {
+            // Folding the WAL in makes room there.
+            self.relieve_disk();
+            resolved = self.resolve_failed_commit(sequence);
+        }
+        match resolved {
             Ok(true) => Ok(()),
             Ok(false) if !self.changes.is_empty() => {
                 Err(fault::describe(S::NAME, "committing", Written::NotApplied, error))
