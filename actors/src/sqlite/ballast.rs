@@ -37,8 +37,20 @@ impl Ballast {
         }
     }
 
-    /// Lays the ballast down, for the first time or after it was given up, if there is room.
-    pub fn restore(&self) {
+    /// Returns whether there is as much room as larder means to keep back.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.bytes == 0 || !*self.is_released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how much room it keeps back.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Lays the ballast down, for the first time or after it was given up, if there is room; answers whether it is there.
+    pub fn restore(&self) -> bool {
         let mut is_released = self.is_released.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_released && self.bytes > 0 {
             match self.fill() {
@@ -50,6 +62,7 @@ impl Ballast {
                 }
             }
         }
+        self.bytes == 0 || !*is_released
     }
 
     fn fill(&self) -> std::io::Result<()> {

@@ -608,8 +608,14 @@ fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection,
     ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
 }
 
-/// What SQLite's own check finds, at most 100 findings.
+/// What SQLite's own check finds, at most 100 findings. It takes a read that failed for damage; damage is there again the
+/// second time.
 fn structure_findings(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
+    let findings = findings_once(connection, is_full)?;
+    if findings.is_empty() { Ok(findings) } else { findings_once(connection, is_full) }
+}
+
+fn findings_once(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
     let sql = if is_full { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
     let mut statement = connection.prepare(sql)?;
     let findings = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;

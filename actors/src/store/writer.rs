@@ -142,6 +142,7 @@ impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, _: Maintain, _: &mut Context<Self, ()>) {
+        self.group.probe();
         self.group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
     }
 }

@@ -304,7 +304,6 @@ impl Image {
     ///
     /// # Errors
     /// The folder cannot be written.
-    #[expect(clippy::disallowed_methods, reason = "a folder that nothing has open yet")]
     pub fn materialise(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
         for (path, bytes) in &self.files {

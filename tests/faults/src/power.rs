@@ -186,7 +186,6 @@ impl Recorder {
     ///
     /// # Errors
     /// The folder cannot be read.
-    #[expect(clippy::disallowed_methods, reason = "no connection is open on the folder, as the caller promises")]
     pub fn continuing(folder: &Path, history: &History) -> io::Result<Self> {
         crate::vfs::install();
         let root = folder.canonicalize()?;

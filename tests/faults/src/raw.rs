@@ -136,7 +136,6 @@ impl RawWorkload {
         Ok(Connections { writer, checkpointer: self.connection(path)? })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "SQLite alone, with the settings under test")]
     fn connection(&self, path: &Path) -> rusqlite::Result<Connection> {
         let synchronous = match self.synchronous {
             Synchronous::Full => "FULL",

@@ -319,6 +319,16 @@ impl Kv {
     }
 }
 
+/// Makes what was acknowledged safe, in a relaxed store.
+async fn flush(session: &Session, witness: &Witness) {
+    if let Some(larder) = &session.larder {
+        let flush = witness.flush_begins(PLACE);
+        if larder.flush().await.is_ok() {
+            witness.flushed(&flush);
+        }
+    }
+}
+
 fn count_one() -> Operation {
     Operation::Increment(IncrementValue { collection: collection(COUNTS), key: key("transactions"), by: 1 })
 }
@@ -355,6 +365,7 @@ impl Workload for Kv {
             match random.below(100) {
                 0..6 => self.reopen(session, path, true).await,
                 6..9 => self.reopen(session, path, false).await,
+                13..25 if self.durability == Durability::Relaxed => flush(session, witness).await,
                 // Long enough for an idle checkpoint.
                 9..13 => tokio::time::sleep(Duration::from_millis(20)).await,
                 _ => {}
