@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use larder_protocol::{Error as Kind, StoreName};
 
 use super::busy;
+use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
 use crate::error::{Error, Result};
 
@@ -83,7 +84,22 @@ impl StoreFile {
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         busy::retry(|| self.initialise(&mut connection, identity))
             .map_err(|e| self.failure("preparing its file", e))?;
-        self.verify_schema(&connection)
+        self.verify_schema(&connection)?;
+        self.fold_in_wal(&mut connection)
+    }
+
+    /// Starts with an empty WAL, where nobody else uses it.
+    ///
+    /// A WAL that is found may end in frames that were never synced: after a failed sync the system forgets that they are
+    /// not on the disk, a later sync succeeds without them, and a commit behind them would be lost with them. Folded into
+    /// the main file, they are written anew.
+    fn fold_in_wal(&self, connection: &mut Connection) -> Result<()> {
+        if self.is_replicated {
+            return Ok(());
+        }
+        let folded =
+            without_waiting(connection, |connection| checkpoint::checkpoint(connection, CheckpointMode::Truncate));
+        folded.map(|_| ()).map_err(|e| self.failure("folding in the WAL it was left with", e))
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.

@@ -78,6 +78,11 @@
 //! two controls for nothing, [`PowerControl::ForgetSyncs`] and [`PowerControl::AcknowledgeEarly`]: run both, and demand
 //! that they are caught.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the files of an attack are this crate's own, read while nobody has them open"
+)]
+
 mod disk;
 pub mod fault_sweep;
 pub mod faults;
