@@ -20,6 +20,7 @@ use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Writte
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, RwLock, broadcast};
+use tracing::Instrument;
 
 use crate::backup::{self, Snapshot};
 use crate::error::OpenError;
@@ -257,6 +258,11 @@ impl Larder {
     }
 
     pub(crate) async fn send<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
+        let span = tracing::debug_span!("larder.request", store = %M::STORE, message = M::NAME);
+        self.send_to_store(message, options).instrument(span).await
+    }
+
+    async fn send_to_store<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
         match M::Store::slot(&self.shared().stores).get() {
             Some(store) => message.send(store, options).await,
             None => message.send(&self.store().await?, options).await,

@@ -2,11 +2,12 @@
 //!
 //! Start at [`Readers::in_place`] and [`Readers::on_thread`].
 //!
-//! Always true: a read connection cannot write; it goes back to the pool only if its read did not fail; close waits for
-//! every read that has begun.
+//! Always true: a read connection cannot write; it is kept only if its read did not fail; close waits for every read that
+//! has begun.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -24,19 +25,11 @@ pub(super) type ThreadRead = Box<dyn FnOnce(Result<&Connection>) -> bool + Send>
 #[derive(Debug)]
 pub(super) struct Readers {
     file: StoreFile,
-    connections_max: usize,
     thread_count: usize,
-    pool: Mutex<Pool>,
-    returned: Condvar,
+    /// Each is locked for as long as a read uses it, and holds a connection from its first read on.
+    seats: Vec<Mutex<Option<Connection>>>,
+    is_closed: AtomicBool,
     threads: Mutex<Option<Threads>>,
-}
-
-#[derive(Debug, Default)]
-struct Pool {
-    idle: Vec<Connection>,
-    /// Connections that exist, idle or in use.
-    open_count: usize,
-    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -45,35 +38,55 @@ struct Threads {
     handles: Vec<JoinHandle<()>>,
 }
 
-/// A connection taken from the pool; dropping it without [`give_back`](Borrowed::give_back) closes it.
-struct Borrowed<'a> {
-    readers: &'a Readers,
-    connection: Option<Connection>,
+thread_local! {
+    /// Where this thread looks for a connection first: the same one each time, whose pages are in this core's cache.
+    static FIRST_SEAT: usize = NEXT_SEAT.fetch_add(1, Ordering::Relaxed);
 }
+
+static NEXT_SEAT: AtomicUsize = AtomicUsize::new(0);
 
 impl Readers {
     pub(super) fn new(file: StoreFile, connections_max: usize, thread_count: usize) -> Self {
-        let (pool, returned, threads) = Default::default();
-        Self { file, connections_max, thread_count, pool, returned, threads }
+        let seats = (0..connections_max).map(|_| Mutex::new(None)).collect();
+        Self { file, thread_count, seats, is_closed: AtomicBool::new(false), threads: Mutex::new(None) }
     }
 
     /// Runs a short read here. `None`: every connection is in use; the read is to go to a thread.
     pub(super) fn in_place<T>(&self, name: &str, read: impl FnOnce(&Connection) -> Outcome<T>) -> Option<Result<T>> {
-        let borrowed = match self.borrow()? {
-            Ok(borrowed) => borrowed,
-            Err(error) => return Some(Err(error)),
+        let mut seat = self.take_seat()?;
+        // Looked at with the seat in hand: a close takes every seat after it has said so.
+        if self.is_closed.load(Ordering::Acquire) {
+            return Some(Err(closed(self.file.store)));
+        }
+        let connection = match &mut *seat {
+            Some(connection) => connection,
+            none => match self.file.reader() {
+                Ok(opened) => none.insert(opened),
+                Err(error) => return Some(Err(error)),
+            },
         };
-        let answer = run(self.file.store, name, borrowed.connection(), read);
-        if answer.is_ok() || answer.as_ref().is_err_and(is_harmless) {
-            borrowed.give_back();
+        let answer = run(self.file.store, name, connection, read);
+        if answer.as_ref().is_err_and(|error| !is_harmless(error)) {
+            *seat = None;
         }
         Some(answer)
+    }
+
+    /// Takes the first free seat, beginning with this thread's own.
+    fn take_seat(&self) -> Option<MutexGuard<'_, Option<Connection>>> {
+        let first = FIRST_SEAT.with(|first| first % self.seats.len());
+        let (before, from) = self.seats.split_at(first);
+        from.iter().chain(before).find_map(|seat| match seat.try_lock() {
+            Ok(seat) => Some(seat),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
     }
 
     /// Hands a read to the reader threads, which are started if they are not there.
     pub(super) fn on_thread(&self, read: ThreadRead) -> Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.pool().is_closed {
+        if self.is_closed.load(Ordering::Acquire) {
             return Err(closed(self.file.store));
         }
         let threads = match &mut *threads {
@@ -85,14 +98,11 @@ impl Readers {
 
     /// Refuses further reads, waits for those that have begun, and closes every connection. Blocks.
     pub(super) fn close(&self) {
-        let mut pool = self.pool();
-        pool.is_closed = true;
-        pool.open_count -= pool.idle.len();
-        pool.idle.clear();
-        while pool.open_count > 0 {
-            pool = self.returned.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        self.is_closed.store(true, Ordering::Release);
+        for seat in &self.seats {
+            // Waits for the read that has it.
+            seat.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
-        drop(pool);
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Threads { queue, handles }) = threads {
             drop(queue);
@@ -101,27 +111,6 @@ impl Readers {
                 let _ = handle.join();
             }
         }
-    }
-
-    fn borrow(&self) -> Option<Result<Borrowed<'_>>> {
-        let mut pool = self.pool();
-        if pool.is_closed {
-            return Some(Err(closed(self.file.store)));
-        }
-        if let Some(connection) = pool.idle.pop() {
-            return Some(Ok(Borrowed { readers: self, connection: Some(connection) }));
-        }
-        if pool.open_count >= self.connections_max {
-            return None;
-        }
-        pool.open_count += 1;
-        drop(pool);
-        // From here on the drop of `borrowed` takes the count back, also when opening fails.
-        let mut borrowed = Borrowed { readers: self, connection: None };
-        Some(self.file.reader().map(|connection| {
-            borrowed.connection = Some(connection);
-            borrowed
-        }))
     }
 
     fn start_threads(&self) -> Result<Threads> {
@@ -138,36 +127,6 @@ impl Readers {
             Error::caused_by(Kind::Io { store: self.file.store, doing, cause, written: Written::NotApplied }, e)
         })?;
         Ok(Threads { queue, handles })
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Borrowed<'_> {
-    #[expect(clippy::expect_used, reason = "`borrow` hands it out filled, and `give_back` consumes it")]
-    fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("a borrowed connection is there until it is given back")
-    }
-
-    fn give_back(mut self) {
-        let connection = self.connection.take();
-        let mut pool = self.readers.pool();
-        if !pool.is_closed {
-            pool.idle.extend(connection);
-            // The count stays: the connection lives on in the pool.
-            pool.open_count += 1;
-        }
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        // Closed before the count goes down, since `close` promises that nothing is open.
-        drop(self.connection.take());
-        self.readers.pool().open_count -= 1;
-        self.readers.returned.notify_all();
     }
 }
 

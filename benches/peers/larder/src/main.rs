@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use futures::{StreamExt, TryStreamExt};
 use larder::{Durability, Larder, RawCollection};
 use peer_harness::Result;
 use peer_harness::callers::Carrier;
@@ -70,8 +71,9 @@ impl Peer for LarderKv {
             (_, Some(key)) => self.entries.scan().after(key),
             (key, None) => self.entries.scan().starting_at(key),
         };
-        let page = scan.limit(limit).page().await?;
-        Ok(page.into_iter().map(|(key, value)| (key.into(), value.to_vec())).collect())
+        // A stream, since a page also ends after 4 MiB.
+        let rows = scan.limit(limit).stream().take(limit).map_ok(|(key, value)| (key.into(), value.to_vec()));
+        Ok(rows.try_collect().await?)
     }
 
     async fn close(self) -> Result<()> {
