@@ -18,3 +18,9 @@ pub const PAGE_ROWS_MAX: usize = 10_000;
 pub const FILTER_DEPTH_MAX: usize = 64;
 /// Most nodes in one filter.
 pub const FILTER_NODES_MAX: usize = 1_024;
+/// Longest session id, in bytes of UTF-8.
+pub const SESSION_ID_BYTES_MAX: usize = 256;
+/// Longest client message id, in bytes of UTF-8.
+pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 256;
+/// Longest role name, in bytes of UTF-8.
+pub const ROLE_BYTES_MAX: usize = 64;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::limits::{COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TAG_BYTES_MAX};
+use crate::limits::{
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
+    SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+};
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
 macro_rules! checked_text {
@@ -88,6 +91,15 @@ checked_text! {
     ///
     /// Sending the same write again under the same key returns the first outcome; a different write is a conflict.
     IdempotencyKey, "idempotency key", IDEMPOTENCY_KEY_BYTES_MAX
+}
+
+checked_text! {
+    /// The name of a conversation: 1 to [`SESSION_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    SessionId, "session id", SESSION_ID_BYTES_MAX
+}
+checked_text! {
+    /// A caller's id for a message in its session: 1 to [`CLIENT_MESSAGE_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ClientMessageId, "client message id", CLIENT_MESSAGE_ID_BYTES_MAX
 }
 
 /// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
