@@ -1,1 +1,3 @@
 //! The stores of larder, and the machinery they share.
+
+pub mod chat;
