@@ -1,23 +1,25 @@
 //! Which messages of a session go to the model, as pure functions over rows read newest first.
 //!
-//! Start at [`History`], which a store implements, then [`chat_memory_buffer`].
+//! Start at [`History`], which a store implements, then [`chat_memory_buffer`()] and [`strict`()].
 //!
 //! Always true: a window reads the rows it returns, those that decide that no more fit, and (strict) the mandatory
 //! ones; never the history behind them.
 
 mod chat_memory_buffer;
 mod joined;
+mod strict;
 
 #[cfg(test)]
 mod rows;
 
 use std::borrow::Cow;
 
-use larder_protocol::chat::{MessageId, Role};
+use larder_protocol::chat::{ChatMessage, ContentBlock, MessageId, Role};
 
 use super::tokens::MessageTokens;
 
 pub use chat_memory_buffer::{BufferWindow, chat_memory_buffer};
+pub use strict::{StrictLimits, StrictWindow, strict};
 
 /// What a window needs to know of a stored message. Archived messages have no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +38,29 @@ pub struct Row {
     pub calls: Vec<String>,
     /// Ids of the tool calls whose results it holds.
     pub answers: Vec<String>,
+    /// Whether something is left of it without its tool results. False for tool and function messages, which are results
+    /// as a whole.
+    pub holds_more: bool,
 }
 
 impl Row {
+    /// Returns the row of a message; `pinned` and `summary` are for the store to set.
+    #[must_use]
+    pub fn of(id: MessageId, message: &ChatMessage, tokens: MessageTokens) -> Self {
+        let is_result = |block: &ContentBlock| matches!(block, ContentBlock::ToolResult { .. });
+        let holds_more = !matches!(message.role, Role::Tool | Role::Function) && !message.blocks.iter().all(is_result);
+        Self {
+            id,
+            role: message.role.clone(),
+            tokens,
+            pinned: false,
+            summary: false,
+            calls: message.call_ids().map(str::to_owned).collect(),
+            answers: message.answered_ids().map(str::to_owned).collect(),
+            holds_more,
+        }
+    }
+
     /// Returns whether a strict window always holds it.
     #[must_use]
     pub fn is_mandatory(&self) -> bool {
@@ -51,10 +73,17 @@ impl Row {
         !self.role.answers() && !self.role.instructs() && !self.summary && self.answers.is_empty()
     }
 
-    /// Returns the calls that it answers; a tool message that names none answers the nearest call before it.
+    /// Returns the calls that it answers for others; a tool message that names none answers the nearest call before it.
     pub fn answered(&self) -> impl Iterator<Item = &str> {
         let unnamed = self.answers.is_empty() && matches!(self.role, Role::Tool | Role::Function);
-        self.answers.iter().map(String::as_str).chain(unnamed.then_some(""))
+        let ids = self.answers.iter().map(String::as_str).chain(unnamed.then_some(""));
+        ids.filter(|id| !self.makes_call(id))
+    }
+
+    /// Returns whether nothing of it may go to a model when none of the calls that it answers does.
+    #[must_use]
+    pub fn is_only_results(&self) -> bool {
+        !self.holds_more && self.calls.is_empty() && self.answered().next().is_some()
     }
 
     /// Returns whether it makes the call that a later message answers under this id.

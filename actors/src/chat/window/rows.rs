@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 
-use larder_protocol::chat::ChatMessage;
-
 use super::*;
 use crate::chat::tokens::{TEXT_OF_NONE, TokenCounter, count_message};
 
@@ -27,10 +25,7 @@ impl Rows {
         let mut rows = Self::default();
         for message in messages {
             let tokens = count_message(counter, message).unwrap();
-            let mut row = row(rows.rows.len(), message.role.as_str(), tokens.cost);
-            row.tokens = tokens;
-            row.calls = message.call_ids().map(str::to_owned).collect();
-            row.answers = message.answered_ids().map(str::to_owned).collect();
+            let row = Row::of(MessageId(rows.rows.len() as u64), message, tokens);
             rows.push(row, message.text().unwrap_or_else(|| TEXT_OF_NONE.to_owned()));
         }
         rows
@@ -57,6 +52,7 @@ pub(super) fn row(place: usize, role: &str, cost: u64) -> Row {
         summary: false,
         calls: Vec::new(),
         answers: Vec::new(),
+        holds_more: !matches!(role, "tool" | "function"),
     }
 }
 
