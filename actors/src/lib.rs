@@ -1,3 +1,14 @@
 //! The stores of larder, and the machinery they share.
+//!
+//! Start at [`store`], the path from a message to a committed row and back; [`kv`] is the smallest store on it.
+//!
+//! Always true: nothing here knows who calls it; only the `sqlite` module opens files.
 
 pub mod chat;
+mod error;
+pub mod filter;
+pub mod kv;
+pub mod sqlite;
+pub mod store;
+
+pub use error::{Error, Result};

@@ -5,6 +5,21 @@ use serde::{Deserialize, Serialize};
 use crate::names::Sequence;
 use crate::time::Timestamp;
 
+/// What a subscriber hears.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Notice {
+    /// The next commit, in order.
+    Commit(Commit),
+    /// The subscriber is behind the kept log: commits after its position are gone. It must read the store anew; the
+    /// notices go on with the oldest commit that is kept.
+    Lagged {
+        /// The first write that the log still holds.
+        oldest: Sequence,
+    },
+}
+
 /// One committed group of writes, by this process or another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {

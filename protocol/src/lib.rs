@@ -6,7 +6,9 @@
 
 pub mod change;
 pub mod chat;
+pub mod codec;
 mod error;
+pub mod filter;
 mod json_text;
 pub mod kv;
 pub mod limits;

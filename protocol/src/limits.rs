@@ -18,6 +18,16 @@ pub const PAGE_ROWS_MAX: usize = 10_000;
 pub const FILTER_DEPTH_MAX: usize = 64;
 /// Most nodes in one filter.
 pub const FILTER_NODES_MAX: usize = 1_024;
+/// Most list items (operands of `in`, `nin`, `any`, `all`) in one filter. Each is a bound parameter of the compiled
+/// condition, and SQLite takes 32,766 of those.
+pub const FILTER_LIST_ITEMS_MAX: usize = 16_384;
+/// Most keys in one field path of a filter.
+pub const FILTER_PATH_KEYS_MAX: usize = 64;
+/// Deepest nesting of an encoded value, in serde's terms (options, sequences, structs and enums count one each).
+/// The stack of a small thread (2 MiB) must hold it in an unoptimised build.
+pub const ENCODED_DEPTH_MAX: usize = 256;
+/// How many more items than bytes an encoded value may hold: items such as `()` take no bytes.
+pub const ENCODED_FREE_ITEMS_MAX: usize = 65_536;
 /// Longest session id, in bytes of UTF-8.
 pub const SESSION_ID_BYTES_MAX: usize = 256;
 /// Longest client message id, in bytes of UTF-8.

@@ -3,9 +3,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize as DeriveSerialize};
+use serde::{Deserialize, Serialize};
 
 use crate::names::{IdempotencyKey, StoreName};
 
@@ -27,10 +26,26 @@ pub trait Message: Debug + Clone + Serialize + DeserializeOwned + Send + Sync + 
 }
 
 /// What a caller may say beside a message.
-#[derive(Debug, Clone, PartialEq, Eq, Default, DeriveSerialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RequestOptions {
     /// How long the caller is willing to wait for the answer. `None`: the runtime's default.
     pub deadline: Option<Duration>,
     /// For writes: repeating the same write under this key returns the first outcome. Reads ignore it.
     pub idempotency_key: Option<IdempotencyKey>,
 }
+
+/// Implements [`Message`]: store, reply, and the sum of what the struct holds on the heap.
+macro_rules! message {
+    ($store:ident, $name:ident => $reply:ty, |$message:ident| $heap_bytes:expr) => {
+        impl $crate::Message for $name {
+            type Reply = $reply;
+            const STORE: $crate::StoreName = $crate::StoreName::$store;
+            const NAME: &'static str = concat!(stringify!($store), ".", stringify!($name));
+            fn size_bytes(&self) -> usize {
+                let $message = self;
+                size_of::<Self>() + $heap_bytes
+            }
+        }
+    };
+}
+pub(crate) use message;

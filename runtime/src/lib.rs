@@ -1,1 +1,50 @@
 //! Embedded, supervised storage runtime for local AI applications.
+//!
+//! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store. Every request is a [`Request`], awaited as it
+//! stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
+//!
+//! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
+//! commit, checkpoint or scan runs on the caller's async threads.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use larder::Larder;
+//!
+//! let larder = Larder::temporary().await?;
+//! let settings = larder.kv().collection::<String>("settings");
+//! settings.put("theme", &"dark".to_owned()).await?;
+//! assert_eq!(settings.get("theme").await?.as_deref(), Some("dark"));
+//! larder.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod blocking;
+mod error;
+mod folder;
+mod handles;
+mod larder;
+mod open;
+mod request;
+mod settings;
+mod stores;
+mod supervisor;
+
+pub use error::OpenError;
+pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
+pub use larder::{CloseReport, Health, Larder};
+pub use larder_actors::Error;
+pub use larder_actors::kv::KvSettings;
+pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
+pub use larder_actors::sqlite::connection::Durability;
+pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
+pub use larder_protocol as protocol;
+pub use larder_protocol::filter::{field, field_path};
+pub use larder_protocol::{Class, Error as ErrorKind, Written};
+pub use open::Builder;
+pub use request::Request;
+pub use settings::{Replicator, Settings, Sharing, StoreConfig};
+
+/// The result of a request.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

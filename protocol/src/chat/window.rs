@@ -28,8 +28,12 @@ impl TokenLimit {
     pub fn tokens(self) -> u64 {
         match self {
             Self::Tokens(tokens) => tokens,
-            // f64 holds every context length that exists exactly, and the product lies in 0..=context_tokens.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                clippy::cast_sign_loss,
+                reason = "f64 holds every context length that exists, and the product lies in 0..=context_tokens"
+            )]
             Self::Ratio { context_tokens, ratio } => {
                 let ratio = if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
                 (context_tokens as f64 * ratio) as u64

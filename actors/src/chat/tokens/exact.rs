@@ -60,7 +60,7 @@ impl TokenCounter for O200kBase {
 }
 
 /// The crate keeps one of each for the process and builds it when it is first asked for.
-#[expect(clippy::expect_used)]
+#[expect(clippy::expect_used, reason = "the text states the invariant")]
 fn encoding(name: &'static str) -> &'static CoreBpe {
     tiktoken::get_encoding(name).expect("the workspace compiles both vocabularies in")
 }

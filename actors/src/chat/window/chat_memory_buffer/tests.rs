@@ -1,7 +1,6 @@
 //! Agreement with LlamaIndex's own class on the recorded cases of `tests/fixtures/chat_memory_buffer/`.
 
 use std::collections::HashMap;
-use std::fs;
 
 use larder_protocol::chat::{ChatMessage, ContentBlock};
 use serde::Deserialize;
@@ -26,8 +25,7 @@ struct Case {
 }
 
 fn recorded() -> (Vec<String>, Vec<Case>) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/chat_memory_buffer/recorded.jsonl");
-    let file = fs::read_to_string(path).unwrap();
+    let file = include_str!("../../../../../tests/fixtures/chat_memory_buffer/recorded.jsonl");
     let (header, cases) = file.split_once('\n').unwrap();
     let header: Header = serde_json::from_str(header).unwrap();
     let cases: Vec<Case> = cases.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

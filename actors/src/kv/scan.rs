@@ -1,0 +1,151 @@
+//! Reads over a range of keys: pages in key order, and counts.
+//!
+//! Start at [`scan`]. The SQL is put together from constants; everything the caller said is a bound parameter.
+
+use larder_protocol::kv::{CountValues, Direction, KeyRange, KeyedEntry, ScanPage, ScanValues};
+use larder_protocol::limits::PAGE_ROWS_MAX;
+use larder_protocol::{Error as Kind, Key};
+use rusqlite::params_from_iter;
+use rusqlite::types::Value as Sql;
+
+use super::fields;
+use super::row::{self, COLUMNS};
+use super::store::Kv;
+use crate::store::{Outcome, ReadContext};
+
+/// A page ends once its values are this large, so that a page's memory is bounded whatever the values are.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn scan(context: &ReadContext<'_, Kv>, message: &ScanValues) -> Outcome<ScanPage> {
+    check_limit(message.limit)?;
+    let mut condition = Condition::new(context, &message.collection);
+    condition.range(&message.range);
+    condition.filter(context, message.filter.as_ref())?;
+    let order = match message.direction {
+        Direction::Ascending => "ASC",
+        Direction::Descending => "DESC",
+    };
+    if let Some(after) = &message.after {
+        let comparison = if message.direction == Direction::Ascending { "key > ?" } else { "key < ?" };
+        condition.and(comparison, [text(after.as_str())]);
+    }
+    // One more than asked for tells whether there is a next page.
+    condition.parameters.push(Sql::Integer(i64::try_from(message.limit + 1).unwrap_or(i64::MAX)));
+    let sql = format!("SELECT key, {COLUMNS} FROM entry WHERE {} ORDER BY key {order} LIMIT ?", condition.sql);
+    let mut statement = context.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(condition.parameters))?;
+    let (mut entries, mut page_bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        if entries.len() == message.limit || page_bytes >= PAGE_BYTES_MAX {
+            let next = entries.last().map(|last: &KeyedEntry| last.key.clone());
+            return Ok(ScanPage { entries, next });
+        }
+        let key = Key::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let entry = row::read(row, 1)?.verify(message.collection.as_str(), key.as_str())?;
+        page_bytes += entry.value.bytes.len();
+        entries.push(KeyedEntry { key, entry });
+    }
+    Ok(ScanPage { entries, next: None })
+}
+
+pub(super) fn count(context: &ReadContext<'_, Kv>, message: &CountValues) -> Outcome<u64> {
+    let mut condition = Condition::new(context, &message.collection);
+    condition.range(&message.range);
+    condition.filter(context, message.filter.as_ref())?;
+    let sql = format!("SELECT count(*) FROM entry WHERE {}", condition.sql);
+    let mut statement = context.connection.prepare_cached(&sql)?;
+    Ok(statement.query_row(params_from_iter(condition.parameters), |row| row.get(0))?)
+}
+
+pub(super) fn check_limit(limit: usize) -> Outcome<()> {
+    if (1..=PAGE_ROWS_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")).into())
+}
+
+/// A WHERE clause in the making, with its parameters in order.
+struct Condition {
+    sql: String,
+    parameters: Vec<Sql>,
+}
+
+impl Condition {
+    /// Starts with what every read requires: the collection, and that the entry is live.
+    fn new(context: &ReadContext<'_, Kv>, collection: &larder_protocol::CollectionName) -> Self {
+        let sql = "collection = ? AND (expires_ms IS NULL OR expires_ms > ?)".to_owned();
+        Self { sql, parameters: vec![text(collection.as_str()), Sql::Integer(context.now.0)] }
+    }
+
+    fn and(&mut self, sql: &str, parameters: impl IntoIterator<Item = Sql>) {
+        self.sql.push_str(" AND ");
+        self.sql.push_str(sql);
+        self.parameters.extend(parameters);
+    }
+
+    fn range(&mut self, range: &KeyRange) {
+        match range {
+            KeyRange::All => {}
+            KeyRange::Prefix(prefix) if prefix.is_empty() => {}
+            KeyRange::Prefix(prefix) => {
+                // Compared as a whole and not by an upper bound: no text is sure to sort behind every continuation.
+                self.and("key >= ?", [text(prefix)]);
+                self.and("substr(key, 1, length(?)) = ?", [text(prefix), text(prefix)]);
+                if let Some(end) = prefix_end(prefix) {
+                    self.and("key < ?", [Sql::Text(end)]);
+                }
+            }
+            KeyRange::Between { from, to } => {
+                if let Some(from) = from {
+                    self.and("key >= ?", [text(from.as_str())]);
+                }
+                if let Some(to) = to {
+                    self.and("key < ?", [text(to.as_str())]);
+                }
+            }
+        }
+    }
+
+    fn filter(
+        &mut self,
+        context: &ReadContext<'_, Kv>,
+        filter: Option<&larder_protocol::filter::Filter>,
+    ) -> Outcome<()> {
+        let Some(filter) = filter else { return Ok(()) };
+        let (sql, parameters) = fields::compile(context.connection, filter, self.parameters.len() + 1)?;
+        self.and(&sql, parameters);
+        Ok(())
+    }
+}
+
+/// Returns the smallest text that sorts behind everything that starts with `prefix`, where there is one.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        // The code points D800 to DFFF are no characters; UTF-8 sorts like code points do.
+        let next = if last as u32 == 0xD7FF { Some('\u{E000}') } else { char::from_u32(last as u32 + 1) };
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}
+
+fn text(text: &str) -> Sql {
+    Sql::Text(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_end_is_behind_every_continuation() {
+        assert_eq!(prefix_end("ab").as_deref(), Some("ac"));
+        assert_eq!(prefix_end("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(prefix_end("\u{10FFFF}"), None);
+        assert_eq!(prefix_end("\u{D7FF}").as_deref(), Some("\u{E000}"));
+        assert!("a\u{10FFFF}\u{10FFFF}" < prefix_end("a").unwrap().as_str());
+    }
+}

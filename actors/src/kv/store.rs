@@ -1,0 +1,88 @@
+//! What the machinery needs to know of the key–value store, and what the store can be asked.
+
+use larder_protocol::StoreName;
+use larder_protocol::change::Change;
+use larder_protocol::kv::{
+    ApplyTransaction, CompareAndDelete, CompareAndPut, CountValues, DeclareField, DeleteTagged, DeleteValue,
+    DeleteValues, DropCollection, GetValue, GetValues, IncrementValue, ListCollections, PopValue, PutIfAbsent,
+    PutValue, PutValues, ScanValues, TouchValue,
+};
+use serde::{Deserialize, Serialize};
+
+use super::memory::KvMemory;
+use super::{collections, fields, memory, scan, transaction, values};
+use crate::handlers;
+use crate::sqlite::migration::FileSchema;
+use crate::store::{MACHINERY_TABLES, Outcome, Store, WriteContext};
+
+/// The key–value store.
+#[derive(Debug)]
+pub enum Kv {}
+
+/// What a program may set about the key–value store alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KvSettings {
+    /// Largest value in bytes, 1 to 512 MiB. Default 16 MiB. Higher: one value can take that much of the queue's budget.
+    pub value_bytes_max: usize,
+    /// Memory for hot entries in bytes, used only where the folder is opened exclusively. Default 32 MiB; 0: none.
+    pub hot_bytes: u64,
+}
+
+impl Default for KvSettings {
+    fn default() -> Self {
+        Self { value_bytes_max: 16 << 20, hot_bytes: 32 << 20 }
+    }
+}
+
+impl Store for Kv {
+    const NAME: StoreName = StoreName::Kv;
+    const SCHEMA: FileSchema = FileSchema {
+        application_id: 0x4C72_6B76, // "Lrkv"
+        page_bytes: 4096,
+        migrations: &[MACHINERY_TABLES, include_str!("migrations/0001_entries.sql")],
+    };
+
+    type Settings = KvSettings;
+    type Memory = KvMemory;
+
+    fn memory(settings: &KvSettings, exclusive: bool) -> KvMemory {
+        KvMemory::new(if exclusive { settings.hot_bytes } else { 0 })
+    }
+
+    fn committed(memory: &KvMemory, changes: &[Change]) {
+        memory.forget(changes);
+    }
+
+    fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
+        values::sweep(context, rows_max)
+    }
+
+    fn is_run_time_object(name: &str, sql: &str) -> bool {
+        fields::is_field_index(name, sql)
+    }
+}
+
+handlers! {
+    Kv {
+        write PutValue => values::put;
+        write PutValues => values::put_many;
+        write PutIfAbsent => values::put_if_absent;
+        write CompareAndPut => values::compare_and_put;
+        write DeleteValue => values::delete;
+        write DeleteValues => values::delete_many;
+        write CompareAndDelete => values::compare_and_delete;
+        write DeleteTagged => values::delete_tagged;
+        write IncrementValue => values::increment;
+        write TouchValue => values::touch;
+        write PopValue => values::pop;
+        write ApplyTransaction => transaction::apply;
+        write DropCollection => collections::drop_collection;
+        write DeclareField => fields::declare;
+        in_place GetValue => values::get, memory memory::get;
+        sized GetValues where |message| message.keys.len() <= values::KEYS_IN_PLACE_MAX => values::get_many;
+        on_thread ScanValues => scan::scan;
+        on_thread CountValues => scan::count;
+        on_thread ListCollections => collections::list;
+    }
+}

@@ -1,0 +1,90 @@
+//! What an SQLite error means for a store, decided by its extended code.
+//!
+//! Start at [`Fault::of`]; `store::group` acts on it.
+
+use std::time::Duration;
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+
+use larder_protocol::{Error as Kind, StoreName, Written};
+
+use crate::error::Error;
+
+/// What went wrong, by what has to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Another process held the lock past the wait's limit.
+    Contention,
+    /// The disk or a quota is full.
+    DiskFull,
+    /// The file is damaged or no database.
+    Corrupt,
+    /// The caller's own data broke a rule of the schema or a limit.
+    Statement,
+    /// A deadline ended the statement.
+    Interrupted,
+    /// The operating system failed to read, write, sync or lock.
+    Io,
+    /// Memory could not be had.
+    NoMemory,
+}
+
+impl Fault {
+    /// Returns what `error` means.
+    #[must_use]
+    pub fn of(error: &rusqlite::Error) -> Self {
+        let rusqlite::Error::SqliteFailure(failure, _) = error else {
+            return match error {
+                // A column of another type than the schema's: the row is not one that larder wrote.
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..) => Self::Corrupt,
+                _ => Self::Statement,
+            };
+        };
+        match failure.extended_code {
+            ffi::SQLITE_IOERR_NOMEM => return Self::NoMemory,
+            ffi::SQLITE_IOERR_CORRUPTFS => return Self::Corrupt,
+            // A full disk may first show where the shared memory file grows.
+            ffi::SQLITE_IOERR_SHMSIZE => return Self::DiskFull,
+            _ => {}
+        }
+        match failure.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+                Self::Contention
+            }
+            ErrorCode::DiskFull => Self::DiskFull,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Self::Corrupt,
+            ErrorCode::OperationInterrupted | ErrorCode::OperationAborted => Self::Interrupted,
+            ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
+                Self::Io
+            }
+            ErrorCode::OutOfMemory => Self::NoMemory,
+            _ => Self::Statement,
+        }
+    }
+}
+
+/// Returns the caller's error for an SQLite error that happened while `doing` something.
+pub(crate) fn describe(store: StoreName, doing: &str, written: Written, error: rusqlite::Error) -> Error {
+    let cause = error.to_string();
+    let kind = match Fault::of(&error) {
+        Fault::Contention => Kind::Overloaded {
+            store,
+            reason: format!("another process held the lock while {doing}"),
+            retry_after: CONTENTION_RETRY_AFTER,
+        },
+        Fault::DiskFull => Kind::DiskFull { store, written },
+        Fault::Corrupt => Kind::Corrupt { store, detail: format!("{doing}: {cause}") },
+        Fault::Interrupted => Kind::DeadlineExceeded { store, doing: doing.to_owned(), written },
+        Fault::Statement => Kind::Invalid { what: doing.to_owned(), reason: cause },
+        Fault::Io | Fault::NoMemory => Kind::Io { store, doing: doing.to_owned(), cause, written },
+    };
+    Error::caused_by(kind, error)
+}
+
+/// After a wait of many seconds for a lock, a caller should not come back at once.
+const CONTENTION_RETRY_AFTER: Duration = Duration::from_secs(1);

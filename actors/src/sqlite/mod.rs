@@ -1,0 +1,14 @@
+//! Everything larder does to SQLite below the level of a store: connections, schema, faults, checkpoints.
+//!
+//! Start at [`connection`]; the other modules each hold one policy.
+//!
+//! Always true: connections are opened in `connection` only, where every one of them is hardened; nothing opens a live
+//! database file with `std::fs`, because closing such a descriptor drops SQLite's locks.
+
+pub mod checkpoint;
+pub mod connection;
+pub mod fault;
+pub mod migration;
+
+mod busy;
+pub(crate) mod turn;

@@ -1,0 +1,86 @@
+//! What a handler gets to work with, and what it may answer.
+
+use larder_protocol::{Error as Kind, Timestamp, Version, Written};
+use rusqlite::Connection;
+
+use super::Store;
+use super::changes::ChangeSet;
+use crate::error::Error;
+use crate::sqlite::fault;
+
+/// What a handler returns.
+pub type Outcome<T> = std::result::Result<T, Failure>;
+
+/// Why a handler did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// It refuses the request: this caller's answer, nobody else's.
+    Refused(Kind),
+    /// SQLite failed; what it means is decided by the extended code.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<Kind> for Failure {
+    fn from(kind: Kind) -> Self {
+        Self::Refused(kind)
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl Failure {
+    /// Returns the caller's error; `doing` names the message.
+    pub(super) fn into_error<S: Store>(self, doing: &str) -> Error {
+        match self {
+            Self::Refused(kind) => kind.into(),
+            Self::Sqlite(error) => fault::describe(S::NAME, doing, Written::NotApplied, error),
+        }
+    }
+}
+
+/// What a read sees: one connection that cannot change anything.
+#[derive(Debug)]
+pub struct ReadContext<'a, S: Store> {
+    /// A read-only connection.
+    pub connection: &'a Connection,
+    /// The time of the request; what expires by then is hidden.
+    pub now: Timestamp,
+    /// The store's settings.
+    pub settings: &'a S::Settings,
+    /// The store's state in memory.
+    pub memory: &'a S::Memory,
+}
+
+/// What a write works in: the group's open transaction.
+#[derive(Debug)]
+pub struct WriteContext<'a, S: Store> {
+    /// The write connection, inside the transaction.
+    pub connection: &'a Connection,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// The store's settings.
+    pub settings: &'a S::Settings,
+    pub(super) changes: &'a mut ChangeSet,
+}
+
+impl<S: Store> WriteContext<'_, S> {
+    /// Takes the version for a row about to be written. Call [`changed`](Self::changed) once it is.
+    #[must_use]
+    pub fn next_version(&self) -> Version {
+        self.changes.next_version()
+    }
+
+    /// Records that `id` in `scope` was changed, for subscribers, followers and caches; uses up the version.
+    pub fn changed(&mut self, kind: &'static str, scope: &str, id: &str) {
+        self.changes.record(kind, scope, id);
+    }
+
+    /// Records that everything in `scope` may have changed.
+    pub fn changed_all(&mut self, kind: &'static str, scope: &str) {
+        self.changes.record_all(kind, scope);
+    }
+}

@@ -1,0 +1,405 @@
+//! Group commit: what is queued becomes one transaction, one COMMIT, and then the replies to all.
+//!
+//! Start at [`Group::run`], which takes one write in, and [`Group::commit`], which ends the group.
+//!
+//! Always true: no reply leaves before its COMMIT has ended; a write that fails or panics undoes itself and nobody else;
+//! after an error the transaction's state is SQLite's (`is_autocommit`), not what we believed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use larder_protocol::{Error as Kind, Sequence, Timestamp, Written};
+use rusqlite::Connection;
+
+use super::changes::{self, ChangeSet};
+use super::context::WriteContext;
+use super::handle::{Lease, StoreShared};
+use super::job::Job;
+use super::status::StoreState;
+use super::{Store, StoreSettings};
+use crate::error::{Error, Result};
+use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
+use crate::sqlite::fault::{self, Fault};
+use crate::sqlite::turn::Turn;
+
+/// A group takes no further write after this long, so that the first does not wait for the last.
+const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
+
+/// One store's write connection and the group open on it, if any.
+pub(super) struct Group<S: Store> {
+    shared: Arc<StoreShared<S>>,
+    settings: StoreSettings,
+    connection: Connection,
+    turn: Option<Turn>,
+    /// Tells this opening's commits from others' in the change log.
+    origin: i64,
+    changes: ChangeSet,
+    members: Vec<Member<S>>,
+    size_bytes: usize,
+    began: Option<Instant>,
+    /// Set when the connection is gone and could not be had again: the actor must restart.
+    broken: Option<Error>,
+    /// The WAL's length at the writer's last checkpoint.
+    attempted_at_frames: u32,
+    /// Last, so that it is given back after the connection is closed.
+    _lease: Lease<S>,
+}
+
+/// A write in the open group.
+struct Member<S: Store> {
+    job: Box<dyn Job<S>>,
+    /// It failed in a way that undid the transaction, and takes no part in a replay.
+    is_excluded: bool,
+}
+
+/// What a write left of the transaction.
+#[derive(PartialEq)]
+enum After {
+    /// It succeeded, or failed without a trace.
+    Intact,
+    /// Part of its changes, or none of the transaction, is left.
+    Undone,
+    /// As `Undone`, and the connection is not to be trusted.
+    Panicked,
+}
+
+impl<S: Store> Group<S> {
+    pub(super) fn open(lease: Lease<S>) -> Result<Self> {
+        let shared = Arc::clone(lease.shared());
+        let settings = shared.settings.clone();
+        let connection = shared.file.writer()?;
+        let newest = changes::newest(&connection)
+            .map_err(|e| fault::describe(S::NAME, "reading its change log", Written::NotApplied, e))?;
+        shared.status.sequence.fetch_max(newest.0, Ordering::AcqRel);
+        let turn = shared
+            .turn_path
+            .as_deref()
+            .map(Turn::open)
+            .transpose()
+            .map_err(|e| io_error::<S>("opening its turn file", e))?;
+        Ok(Self {
+            shared,
+            settings,
+            connection,
+            turn,
+            origin: i64::from_ne_bytes(uuid_bytes()),
+            changes: ChangeSet::default(),
+            members: Vec::new(),
+            size_bytes: 0,
+            began: None,
+            broken: None,
+            attempted_at_frames: 0,
+            _lease: lease,
+        })
+    }
+
+    /// Takes one write into the group; it is answered when the group ends.
+    pub(super) fn run(&mut self, mut job: Box<dyn Job<S>>) {
+        if self.is_full() {
+            self.commit();
+        }
+        if let Err(error) = self.begin() {
+            return job.settle(Err(error));
+        }
+        if job.is_past_deadline() {
+            return job.settle(Err(deadline_error::<S>("waiting for its turn").into()));
+        }
+        if !job.start(&self.connection) {
+            return;
+        }
+        self.size_bytes += job.size_bytes();
+        let after = self.attempt(job.as_mut());
+        self.members.push(Member { job, is_excluded: after != After::Intact });
+        if after != After::Intact {
+            self.replay(after);
+            self.commit();
+        }
+    }
+
+    /// Ends the group: COMMIT, then every reply.
+    pub(super) fn commit(&mut self) {
+        let Some(began) = self.began.take() else { return };
+        let _span = tracing::debug_span!("larder.group", store = %S::NAME, messages = self.members.len()).entered();
+        let sequence = self.changes.last_sequence();
+        let result = self.end_transaction();
+        if result.is_ok() {
+            self.publish(began, sequence);
+        }
+        self.settle_all(&result);
+    }
+
+    /// Returns why the actor must restart, if it must.
+    pub(super) fn take_broken(&mut self) -> Option<Error> {
+        self.broken.take()
+    }
+
+    /// Checkpoints between two groups, where the policy says so.
+    pub(super) fn checkpoint_if_due(&mut self, somebody_waits: bool) {
+        let wal_frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
+        let policy = &self.settings.checkpoint;
+        // While a reader pins the WAL, one more attempt pays only once there is more to move.
+        let grown_frames = wal_frames.checked_sub(self.attempted_at_frames).unwrap_or(wal_frames);
+        let is_due =
+            grown_frames >= policy.background_frames && writer_must_checkpoint(wal_frames, somebody_waits, policy);
+        if self.began.is_some() || self.shared.is_replicated || !is_due {
+            return;
+        }
+        self.attempted_at_frames = wal_frames;
+        match checkpoint::checkpoint(&self.connection, CheckpointMode::Passive) {
+            Ok(result) => self.shared.note_checkpoint(CheckpointMode::Passive, result),
+            // The data is safe in the WAL; the next checkpoint tries again.
+            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
+        }
+    }
+
+    /// Ends the open group, folds the WAL into the file and closes the connection.
+    pub(super) fn close(&mut self) {
+        self.commit();
+        // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
+        if !self.shared.is_replicated
+            && self.connection.busy_timeout(Duration::ZERO).is_ok()
+            && let Err(error) = checkpoint::checkpoint(&self.connection, CheckpointMode::Truncate)
+        {
+            tracing::warn!(store = %S::NAME, %error, "checkpoint at close failed; the WAL stays until the next open");
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.members.len() >= self.settings.group_messages_max
+            || self.size_bytes >= self.settings.group_bytes_max
+            || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+    }
+
+    /// Opens the group's transaction, if none is open.
+    fn begin(&mut self) -> Result<()> {
+        if self.began.is_some() {
+            return Ok(());
+        }
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        self.begin_in_turn().map_err(|e| {
+            self.note_fault(&e);
+            fault::describe(S::NAME, "beginning a transaction", Written::NotApplied, e)
+        })?;
+        self.began = Some(Instant::now());
+        Ok(())
+    }
+
+    fn begin_in_turn(&mut self) -> rusqlite::Result<()> {
+        // Taken out for the while, so that it is held beside the rest of the group.
+        let turn = self.turn.take();
+        let taken = turn.as_ref().map(Turn::take);
+        let begun = self.begin_transaction();
+        drop(taken);
+        self.turn = turn;
+        begun
+    }
+
+    fn begin_transaction(&mut self) -> rusqlite::Result<()> {
+        // Never DEFERRED: its upgrade to a writer fails at once when another process wrote meanwhile.
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // Read anew each time, since another process may have written.
+        self.changes.reset(changes::newest(&self.connection)?);
+        Ok(())
+    }
+
+    /// Runs one write in the open transaction.
+    fn attempt(&mut self, job: &mut dyn Job<S>) -> After {
+        let mark = self.changes.mark();
+        let changed_before = self.connection.total_changes();
+        let mut context = WriteContext {
+            connection: &self.connection,
+            now: now(),
+            settings: &self.shared.store_settings,
+            changes: &mut self.changes,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&mut context)));
+        job.finish();
+        let failure = match outcome {
+            Ok(Ok(())) => return After::Intact,
+            Ok(Err(failure)) => failure,
+            Err(_panic) => {
+                self.shared.status.panic_count.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(store = %S::NAME, message = job.name(), "a handler panicked; its change is undone");
+                job.fail(Kind::Panicked { store: S::NAME, message: job.name().to_owned() }.into());
+                return After::Panicked;
+            }
+        };
+        if let super::Failure::Sqlite(error) = &failure {
+            self.note_fault(error);
+        }
+        job.fail(failure.into_error::<S>(job.name()));
+        let is_intact = !self.connection.is_autocommit() && self.connection.total_changes() == changed_before;
+        if is_intact {
+            self.changes.undo_to(mark);
+        }
+        if is_intact { After::Intact } else { After::Undone }
+    }
+
+    /// Undoes the transaction and runs the group's other writes again, without those that broke it.
+    fn replay(&mut self, mut after: After) {
+        let mut members = std::mem::take(&mut self.members);
+        while after != After::Intact {
+            if let Err(error) = self.restart_transaction(&after) {
+                self.began = None;
+                for member in members {
+                    member.job.settle(Err(error.clone()));
+                }
+                return;
+            }
+            after = self.rerun(&mut members);
+        }
+        self.members = members;
+    }
+
+    /// Runs every write that still takes part; stops at the first that breaks the transaction.
+    fn rerun(&mut self, members: &mut [Member<S>]) -> After {
+        for member in members.iter_mut().filter(|member| !member.is_excluded) {
+            let after = self.attempt(member.job.as_mut());
+            if after != After::Intact {
+                member.is_excluded = true;
+                return after;
+            }
+        }
+        After::Intact
+    }
+
+    fn restart_transaction(&mut self, after: &After) -> Result<()> {
+        self.rollback();
+        if *after == After::Panicked {
+            self.reopen()?;
+        }
+        self.begin_transaction()
+            .map_err(|e| fault::describe(S::NAME, "beginning a transaction again", Written::NotApplied, e))
+    }
+
+    fn rollback(&mut self) {
+        if self.connection.is_autocommit() {
+            return;
+        }
+        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+            // SQLite ends the transaction even when it reports an error; if it did not, BEGIN fails and says so.
+            tracing::warn!(store = %S::NAME, %error, "rollback failed");
+        }
+    }
+
+    /// Replaces the connection. When that fails the store is broken until the supervisor restarts it.
+    fn reopen(&mut self) -> Result<()> {
+        match self.shared.file.writer() {
+            Ok(connection) => {
+                self.connection = connection;
+                Ok(())
+            }
+            Err(error) => {
+                self.broken = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the change log's row and commits. An error says whether the group is in the store.
+    fn end_transaction(&mut self) -> Result<()> {
+        let sequence = self.changes.last_sequence();
+        if !self.changes.is_empty()
+            && let Err(error) = changes::append(&self.connection, &self.changes, self.origin, now())
+        {
+            self.rollback();
+            self.note_fault(&error);
+            return Err(fault::describe(S::NAME, "writing the change log", Written::NotApplied, error));
+        }
+        let Err(error) = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) else {
+            return Ok(());
+        };
+        self.note_fault(&error);
+        self.rollback();
+        if Fault::of(&error) == Fault::Contention {
+            return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error));
+        }
+        match self.resolve_failed_commit(sequence) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fault::describe(S::NAME, "committing", Written::NotApplied, error)),
+            Err(_) => Err(fault::describe(S::NAME, "committing", Written::Unknown, error)),
+        }
+    }
+
+    /// Finds out whether a COMMIT that failed took effect, and makes the answer final.
+    ///
+    /// The failed transaction's frames may still be in the WAL, where a crash would bring them back; one more commit
+    /// overwrites them.
+    fn resolve_failed_commit(&mut self, sequence: Sequence) -> Result<bool> {
+        self.reopen()?;
+        let resolve = || -> rusqlite::Result<bool> {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            let is_committed = changes::is_committed(&self.connection, sequence, self.origin)?;
+            let mut marker = ChangeSet::default();
+            marker.reset(changes::newest(&self.connection)?);
+            marker.record_all("marker", "");
+            changes::append(&self.connection, &marker, self.origin, now())?;
+            self.connection.execute_batch("COMMIT")?;
+            Ok(is_committed)
+        };
+        let resolved =
+            resolve().map_err(|e| fault::describe(S::NAME, "resolving a failed commit", Written::Unknown, e));
+        if resolved.is_err() {
+            self.rollback();
+        }
+        resolved
+    }
+
+    /// Makes the commit visible in memory, to subscribers and in the counters; must come before the replies.
+    fn publish(&mut self, began: Instant, sequence: Sequence) {
+        if !self.changes.is_empty() {
+            S::committed(&self.shared.memory, self.changes.changes());
+            match checkpoint::wal_frames(&self.connection) {
+                Ok(wal) => self.shared.note_wal(wal.unwrap_or_default()),
+                Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
+            }
+        }
+        self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
+        self.shared.commits.send_replace(sequence);
+        if self.shared.status.state() == StoreState::Degraded {
+            self.shared.enter(StoreState::Serving, None);
+        }
+    }
+
+    fn settle_all(&mut self, result: &Result<()>) {
+        self.size_bytes = 0;
+        for member in self.members.drain(..) {
+            member.job.settle(result.clone());
+        }
+    }
+
+    /// Enters the state that a fault of the file calls for.
+    fn note_fault(&mut self, error: &rusqlite::Error) {
+        match Fault::of(error) {
+            Fault::DiskFull => self.shared.enter(StoreState::Degraded, Some("the disk is full".to_owned())),
+            Fault::Io => self.shared.enter(StoreState::Degraded, Some(error.to_string())),
+            Fault::Corrupt => self.shared.enter(StoreState::Quarantined, Some(error.to_string())),
+            Fault::Contention | Fault::Statement | Fault::Interrupted | Fault::NoMemory => {}
+        }
+    }
+}
+
+pub(super) fn deadline_error<S: Store>(doing: &str) -> Kind {
+    Kind::DeadlineExceeded { store: S::NAME, doing: doing.to_owned(), written: Written::NotApplied }
+}
+
+pub(super) fn io_error<S: Store>(doing: &str, error: std::io::Error) -> Error {
+    let kind =
+        Kind::Io { store: S::NAME, doing: doing.to_owned(), cause: error.to_string(), written: Written::NotApplied };
+    Error::caused_by(kind, error)
+}
+
+/// The one clock of the machinery; handlers get the time from their context.
+#[expect(clippy::disallowed_methods, reason = "the one place where the machinery reads the clock")]
+pub(super) fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+fn uuid_bytes() -> [u8; 8] {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(now()).to_ne_bytes()
+}

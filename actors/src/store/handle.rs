@@ -1,0 +1,546 @@
+//! What a caller holds of a store: sends writes to its actor, runs reads, observes, subscribes, closes.
+//!
+//! Start at [`StoreHandle::write`] and [`StoreHandle::read`]; [`StoreHandle::start`] brings a store up.
+//!
+//! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kameo::actor::{ActorRef, Spawn};
+use kameo::supervision::RestartPolicy;
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Written};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, oneshot, watch};
+
+use super::admission::{Admission, Permit};
+use super::context::{Outcome, ReadContext};
+use super::job::WriteJob;
+use super::readers::{self, Readers, ThreadRead};
+use super::settings::StoreSettings;
+use super::status::{Status, StoreEvent, StoreObservation, StoreState};
+use super::subscription::Notices;
+use super::ticket::{CalledOff, Ticket};
+use super::writer::{Close, Maintain, Submit, Writer};
+use super::{ReadHandler, ReadLane, Store, WriteHandler, group};
+use crate::error::Result;
+use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
+use crate::sqlite::connection::StoreFile;
+
+/// What the runtime decides about a store when it brings it up.
+#[derive(Debug)]
+pub struct StoreOpening<S: Store> {
+    /// The folder that holds the file.
+    pub folder: PathBuf,
+    /// The settings every store has.
+    pub settings: StoreSettings,
+    /// This store's own settings.
+    pub store_settings: S::Settings,
+    /// No other process can have the folder open.
+    pub is_exclusive: bool,
+    /// Checkpoints are left to a replicator outside.
+    pub is_replicated: bool,
+    /// Restarts within the window after which the store has failed for good.
+    pub restart_limit: (u32, Duration),
+    /// Where state changes are told.
+    pub events: broadcast::Sender<StoreEvent>,
+    /// Told when a WAL has grown enough to look at.
+    pub wal_grew: Arc<Notify>,
+    /// The runtime that timers and actors live on, whatever the caller's is.
+    pub runtime: Handle,
+}
+
+/// What the writer, the readers and the callers of a store share.
+pub(crate) struct StoreShared<S: Store> {
+    pub(super) file: StoreFile,
+    pub(super) settings: StoreSettings,
+    pub(super) store_settings: S::Settings,
+    pub(super) memory: S::Memory,
+    pub(super) status: Status,
+    pub(super) commits: watch::Sender<Sequence>,
+    pub(super) turn_path: Option<PathBuf>,
+    pub(super) is_replicated: bool,
+    lease: LeaseState,
+    pub(super) start_count: AtomicU32,
+    pub(super) failures_in_a_row: AtomicU32,
+    events: broadcast::Sender<StoreEvent>,
+    wal_grew: Arc<Notify>,
+}
+
+impl<S: Store> StoreShared<S> {
+    /// Enters a state, and tells the host when that is a change.
+    pub(super) fn enter(&self, state: StoreState, reason: Option<String>) {
+        if self.status.enter(state, reason.clone()) {
+            tracing::info!(store = %S::NAME, ?state, reason, "store state");
+            // Nobody may be listening.
+            let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
+        }
+    }
+
+    /// Notes the WAL's length after a commit.
+    pub(super) fn note_wal(&self, wal: CheckpointResult) {
+        self.failures_in_a_row.store(0, Ordering::Release);
+        self.status.wal_frames.store(wal.frames, Ordering::Relaxed);
+        self.status.wal_checkpointed_frames.store(wal.checkpointed_frames, Ordering::Relaxed);
+        if wal.frames.saturating_sub(wal.checkpointed_frames) >= self.settings.checkpoint.background_frames {
+            self.wal_grew.notify_one();
+        }
+    }
+
+    pub(super) fn note_checkpoint(&self, mode: CheckpointMode, result: Option<CheckpointResult>) {
+        let Some(result) = result else { return };
+        self.status.checkpoint_count.fetch_add(1, Ordering::Relaxed);
+        // A complete checkpoint lets the next commit start the WAL over: nothing is left to do until then. After an
+        // incomplete truncation the WAL stays as it is, and the next tick tries again.
+        let is_done = result.is_complete() && (mode == CheckpointMode::Passive || result.frames == 0);
+        let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
+        self.status.wal_frames.store(frames, Ordering::Relaxed);
+        self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
+    }
+}
+
+/// The right to have the file open for writing in this process, held by one incarnation of the actor at a time.
+pub(super) struct Lease<S: Store> {
+    shared: Arc<StoreShared<S>>,
+}
+
+/// Whether some incarnation holds the [`Lease`].
+#[derive(Debug, Default)]
+pub(super) struct LeaseState {
+    is_taken: Mutex<bool>,
+    released: Condvar,
+}
+
+impl<S: Store> Lease<S> {
+    /// Waits until the former holder has closed its connection. Blocks.
+    pub(super) fn acquire(shared: &Arc<StoreShared<S>>) -> Self {
+        let LeaseState { is_taken, released } = &shared.lease;
+        let mut is_taken = is_taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *is_taken {
+            is_taken = released.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *is_taken = true;
+        Self { shared: Arc::clone(shared) }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<StoreShared<S>> {
+        &self.shared
+    }
+}
+
+impl<S: Store> Drop for Lease<S> {
+    fn drop(&mut self) {
+        *self.shared.lease.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.shared.lease.released.notify_all();
+    }
+}
+
+/// A caller's deadline, on the runtime's own timers: the caller's runtime may have none.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    runtime: Handle,
+}
+
+impl Deadline {
+    pub(super) fn after(duration: Duration, runtime: &Handle) -> Self {
+        // A deadline past the end of time is one that a year stands in for.
+        let now = Instant::now();
+        let at = now.checked_add(duration).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+        Self { at, runtime: runtime.clone() }
+    }
+
+    /// Waits for `future` until the deadline; `None` when it passed first.
+    pub(super) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let sleep = {
+            let _entered = self.runtime.enter();
+            tokio::time::sleep_until(self.at.into())
+        };
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = sleep => None,
+        }
+    }
+}
+
+/// A running store, cheap to clone.
+pub struct StoreHandle<S: Store> {
+    inner: Arc<Inner<S>>,
+}
+
+struct Inner<S: Store> {
+    shared: Arc<StoreShared<S>>,
+    admission: Admission,
+    readers: Arc<Readers>,
+    actor: ActorRef<Writer<S>>,
+    runtime: Handle,
+    /// The connection for background checkpoints, opened at the first.
+    checkpointer: Mutex<Option<Connection>>,
+}
+
+impl<S: Store> Clone for StoreHandle<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S: Store> std::fmt::Debug for StoreHandle<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreHandle")
+            .field("store", &S::NAME)
+            .field("state", &self.inner.shared.status.state())
+            .finish()
+    }
+}
+
+/// What became of the requests when a store was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseReport {
+    /// Everything accepted was answered and the file is closed. `false`: the drain deadline passed first.
+    pub is_drained: bool,
+    /// Requests that were waiting or running when the deadline passed.
+    pub undelivered_count: usize,
+}
+
+impl<S: Store> StoreHandle<S> {
+    /// Prepares the file and starts the store's actor under `supervisor`. Blocks on the file; runs on the runtime's own
+    /// threads.
+    ///
+    /// # Errors
+    /// When the file is refused or cannot be opened; nothing runs then.
+    pub async fn start<P: kameo::Actor>(supervisor: &ActorRef<P>, opening: StoreOpening<S>) -> Result<Self> {
+        let (runtime, (limit, window)) = (opening.runtime.clone(), opening.restart_limit);
+        let shared = Arc::new(shared(opening));
+        let settings = shared.settings.clone();
+        let file = shared.file.clone();
+        let prepared = runtime.spawn_blocking(move || file.prepare()).await;
+        prepared.map_err(|lost| Kind::StoreFailed { store: S::NAME, reason: lost.to_string() })??;
+        let args = Arc::clone(&shared);
+        let actor = Writer::<S>::supervise_with(supervisor, move || Arc::clone(&args))
+            // A store that was closed stays closed; one that failed comes back.
+            .restart_policy(RestartPolicy::Transient)
+            .restart_limit(limit, window)
+            // Admission bounds what is queued, in messages and bytes; a second bound here would only hide it.
+            .spawn_in_thread_with_mailbox(kameo::mailbox::unbounded())
+            .await;
+        let readers = Readers::new(shared.file.clone(), settings.in_place_connections_max, settings.reader_threads);
+        let admission = Admission::new(S::NAME, &settings);
+        let checkpointer = Mutex::new(None);
+        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, checkpointer };
+        let handle = Self { inner: Arc::new(inner) };
+        handle.wait_for_start().await?;
+        Ok(handle)
+    }
+
+    async fn wait_for_start(&self) -> Result<()> {
+        let started =
+            self.inner.actor.wait_for_startup_with_result(|result| result.map_err(|error| error.to_string())).await;
+        started.map_err(|reason| {
+            self.inner.shared.enter(StoreState::Failed, Some(reason.clone()));
+            self.abandon();
+            Kind::StoreFailed { store: S::NAME, reason }.into()
+        })
+    }
+
+    /// Sends a write and waits for its reply, which leaves after its commit.
+    ///
+    /// # Errors
+    /// The handler's refusal, or the machinery's; [`Error::written`] says whether the change is in the store.
+    pub async fn write<M: Message>(&self, message: M, options: RequestOptions) -> Result<M::Reply>
+    where
+        S: WriteHandler<M>,
+    {
+        let Inner { shared, admission, actor, .. } = &*self.inner;
+        shared.status.check_accepts()?;
+        let deadline = self.deadline(&options);
+        let size_bytes = message.size_bytes();
+        let permit = admission.admit(size_bytes, &deadline).await?;
+        let ticket = Arc::new(Ticket::new(deadline.at));
+        let (reply, answer) = oneshot::channel();
+        let job = WriteJob {
+            message,
+            size_bytes,
+            idempotency_key: options.idempotency_key,
+            ticket: Arc::clone(&ticket),
+            permit,
+            reply,
+            outcome: None,
+        };
+        let guard = CallOffOnDrop(&ticket);
+        if actor.tell(Submit(Box::new(job))).try_send().is_err() {
+            return Err(self.unavailable(Written::NotApplied).into());
+        }
+        match deadline.wait(answer).await {
+            Some(Ok(reply)) => reply,
+            // The actor died with the request.
+            Some(Err(_)) => Err(self.unavailable(written_if_lost(&ticket)).into()),
+            None => Err(deadline_passed::<S>(guard.call_off(), M::NAME).into()),
+        }
+    }
+
+    /// Runs a read and returns its answer.
+    ///
+    /// # Errors
+    /// The handler's refusal, or the machinery's.
+    pub async fn read<M: Message>(&self, message: M, options: RequestOptions) -> Result<M::Reply>
+    where
+        S: ReadHandler<M>,
+    {
+        let shared = &self.inner.shared;
+        shared.status.check_accepts()?;
+        if let Some(reply) = S::from_memory(&shared.memory, &message, group::now()) {
+            shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+            return Ok(reply);
+        }
+        if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
+            let read = |connection: &Connection| S::read(&self.context(connection), &message);
+            if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
+                shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
+                return answer;
+            }
+        }
+        let store = Arc::clone(shared);
+        let size_bytes = message.size_bytes();
+        let read = move |connection: &Connection| S::read(&context(&store, connection), &message);
+        self.on_thread(M::NAME, size_bytes, options, read).await
+    }
+
+    /// Runs any read on a reader thread, admitted and bounded by its deadline like every request.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        size_bytes: usize,
+        options: RequestOptions,
+        read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = self.deadline(&options);
+        let permit = self.inner.admission.admit(size_bytes, &deadline).await?;
+        let ticket = Arc::new(Ticket::new(deadline.at));
+        let (reply, answer) = oneshot::channel();
+        let guard = CallOffOnDrop(&ticket);
+        self.inner.readers.on_thread(thread_read::<S, T>(name, Arc::clone(&ticket), permit, reply, read))?;
+        self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
+        match deadline.wait(answer).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(self.unavailable(Written::NotApplied).into()),
+            None => {
+                guard.call_off();
+                Err(group::deadline_error::<S>(name).into())
+            }
+        }
+    }
+
+    /// Returns the store's state and counters; never waits.
+    #[must_use]
+    pub fn observe(&self) -> StoreObservation {
+        self.inner.shared.status.observe(self.inner.admission.in_use())
+    }
+
+    /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
+    #[must_use]
+    pub fn subscribe(&self, after: Sequence) -> Notices {
+        Notices::new(self.clone(), self.inner.shared.commits.subscribe(), after)
+    }
+
+    /// Asks the actor for a slice of maintenance.
+    pub fn maintain(&self) {
+        // A stopped actor needs none.
+        let _ = self.inner.actor.tell(Maintain).try_send();
+    }
+
+    /// Checkpoints in the background, where the policy says so. Blocks; never waits for a reader or writer.
+    ///
+    /// # Errors
+    /// When SQLite cannot read or write the files; nothing is lost then.
+    pub fn checkpoint_if_due(&self) -> Result<()> {
+        let shared = &self.inner.shared;
+        let wal = WalStats {
+            frames: shared.status.wal_frames.load(Ordering::Relaxed),
+            checkpointed_frames: shared.status.wal_checkpointed_frames.load(Ordering::Relaxed),
+            idle_for: shared.status.idle_for(),
+        };
+        match next_checkpoint(wal, &shared.settings.checkpoint) {
+            Some(mode) if !shared.is_replicated && !self.is_stopped() => self.checkpoint(mode),
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint(&self, mode: CheckpointMode) -> Result<()> {
+        // One at a time; whoever comes meanwhile has nothing to add.
+        let Ok(mut slot) = self.inner.checkpointer.try_lock() else { return Ok(()) };
+        let connection = match &mut *slot {
+            Some(connection) => connection,
+            none => none.insert(self.inner.shared.file.checkpointer()?),
+        };
+        match checkpoint::checkpoint(connection, mode) {
+            Ok(result) => {
+                self.inner.shared.note_checkpoint(mode, result);
+                Ok(())
+            }
+            Err(error) => {
+                *slot = None;
+                Err(crate::sqlite::fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
+            }
+        }
+    }
+
+    /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
+    pub async fn close(&self, drain: Duration) -> CloseReport {
+        let Inner { shared, admission, readers, actor, runtime, checkpointer } = &*self.inner;
+        admission.close();
+        let deadline = Deadline::after(drain, runtime);
+        // Queued behind every accepted write. A dead actor has nothing to drain.
+        let _ = actor.tell(Close).try_send();
+        let readers = Arc::clone(readers);
+        let lease_of = Arc::clone(shared);
+        let closed = async {
+            let _ = runtime.spawn_blocking(move || readers.close()).await;
+            checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            actor.wait_for_shutdown().await;
+            // The actor says that it stopped before it closes its connection.
+            let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
+        };
+        let is_drained = deadline.wait(closed).await.is_some();
+        let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
+        if !is_drained {
+            actor.kill();
+        }
+        shared.enter(StoreState::Stopped, None);
+        // Wakes subscribers, whose streams end now.
+        shared.commits.send_modify(|_| ());
+        CloseReport { is_drained, undelivered_count }
+    }
+
+    /// Tells the actor to end, without waiting: for a runtime that is dropped.
+    pub fn abandon(&self) {
+        self.inner.admission.close();
+        let _ = self.inner.actor.tell(Close).try_send();
+    }
+
+    /// Returns whether the actor of this store is the one with `id`, to match a supervisor's news.
+    #[must_use]
+    pub fn is_actor(&self, id: kameo::actor::ActorId) -> bool {
+        self.inner.actor.id() == id
+    }
+
+    /// Called by the supervisor when the actor died: it is being restarted, or has failed for good.
+    pub fn note_death(&self, reason: String) {
+        let is_over = !self.inner.actor.is_alive();
+        let state = if is_over { StoreState::Failed } else { StoreState::Restarting };
+        self.inner.shared.enter(state, Some(reason));
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.inner.shared.status.state(), StoreState::Stopped | StoreState::Failed)
+    }
+
+    pub(super) fn timers(&self) -> &Handle {
+        &self.inner.runtime
+    }
+
+    fn deadline(&self, options: &RequestOptions) -> Deadline {
+        let duration = options.deadline.unwrap_or(self.inner.shared.settings.deadline);
+        Deadline::after(duration, &self.inner.runtime)
+    }
+
+    fn context<'a>(&'a self, connection: &'a Connection) -> ReadContext<'a, S> {
+        context(&self.inner.shared, connection)
+    }
+
+    /// The answer to a request that the actor did not take, or lost.
+    fn unavailable(&self, written: Written) -> Kind {
+        match self.inner.shared.status.check_accepts() {
+            Err(kind) => kind,
+            Ok(()) => Kind::Restarting { store: S::NAME, written, retry_after: Duration::from_millis(50) },
+        }
+    }
+}
+
+fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
+    let StoreOpening { folder, settings, store_settings, is_exclusive, is_replicated, events, wal_grew, .. } = opening;
+    let file = StoreFile {
+        store: S::NAME,
+        path: folder.join(format!("{}.db", S::NAME)),
+        schema: S::SCHEMA,
+        durability: settings.durability,
+        cache_bytes: settings.cache_bytes,
+        is_run_time_object: S::is_run_time_object,
+    };
+    StoreShared {
+        file,
+        memory: S::memory(&store_settings, is_exclusive),
+        status: Status::new(S::NAME),
+        commits: watch::Sender::new(Sequence(0)),
+        turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
+        is_replicated,
+        lease: LeaseState::default(),
+        start_count: AtomicU32::new(0),
+        failures_in_a_row: AtomicU32::new(0),
+        settings,
+        store_settings,
+        events,
+        wal_grew,
+    }
+}
+
+fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection) -> ReadContext<'a, S> {
+    ReadContext { connection, now: group::now(), settings: &shared.store_settings, memory: &shared.memory }
+}
+
+/// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.
+fn thread_read<S: Store, T: Send + 'static>(
+    name: &'static str,
+    ticket: Arc<Ticket>,
+    permit: Permit,
+    reply: oneshot::Sender<Result<T>>,
+    read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+) -> ThreadRead {
+    Box::new(move |connection| {
+        let answer = match connection {
+            Ok(connection) if ticket.start(connection) => {
+                let answer = readers::run(S::NAME, name, connection, read);
+                ticket.finish();
+                answer
+            }
+            // Nobody waits for it any more.
+            Ok(_) => return true,
+            Err(error) => Err(error),
+        };
+        let is_good = answer.is_ok() || answer.as_ref().is_err_and(readers::is_harmless);
+        drop(permit);
+        // The caller may have gone away.
+        let _ = reply.send(answer);
+        is_good
+    })
+}
+
+/// Calls the request off when its caller goes away.
+struct CallOffOnDrop<'a>(&'a Ticket);
+
+impl CallOffOnDrop<'_> {
+    fn call_off(&self) -> CalledOff {
+        self.0.call_off()
+    }
+}
+
+impl Drop for CallOffOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.call_off();
+    }
+}
+
+fn deadline_passed<S: Store>(called_off: CalledOff, doing: &str) -> Kind {
+    let written = match called_off {
+        CalledOff::BeforeStart => Written::NotApplied,
+        CalledOff::TooLate => Written::Unknown,
+    };
+    Kind::DeadlineExceeded { store: S::NAME, doing: format!("handling {doing}"), written }
+}
+
+fn written_if_lost(ticket: &Ticket) -> Written {
+    if ticket.has_begun() { Written::Unknown } else { Written::NotApplied }
+}

@@ -1,0 +1,86 @@
+//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log.
+//!
+//! Always true: a slice is a write like any other, inside a group, undone as a whole when it fails.
+
+use larder_protocol::Timestamp;
+use rusqlite::Connection;
+
+use super::context::{Outcome, WriteContext};
+use super::job::Job;
+use super::{Store, StoreSettings, changes, idempotency};
+use crate::error::{Error, Result};
+
+/// Rows of each kind that one slice removes: about a millisecond's work.
+const ROWS_PER_SLICE: usize = 500;
+/// Free pages that one slice gives back to the file system.
+const PAGES_PER_SLICE: u32 = 64;
+
+/// One slice of maintenance.
+pub(super) struct Slice {
+    idempotency_kept: std::time::Duration,
+    change_log_kept: std::time::Duration,
+    change_log_writes_max: u64,
+}
+
+impl Slice {
+    pub(super) fn new(settings: &StoreSettings) -> Self {
+        Self {
+            idempotency_kept: settings.idempotency_kept,
+            change_log_kept: settings.change_log_kept,
+            change_log_writes_max: settings.change_log_writes_max,
+        }
+    }
+}
+
+fn before(now: Timestamp, kept: std::time::Duration) -> Timestamp {
+    Timestamp(now.0.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX)))
+}
+
+impl<S: Store> Job<S> for Slice {
+    fn name(&self) -> &'static str {
+        "maintenance"
+    }
+
+    fn size_bytes(&self) -> usize {
+        0
+    }
+
+    fn start(&self, _: &Connection) -> bool {
+        true
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
+        let (connection, now) = (context.connection, context.now);
+        S::sweep(context, ROWS_PER_SLICE)?;
+        idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
+        let log_before = before(now, self.change_log_kept);
+        changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        free_pages(connection)?;
+        Ok(())
+    }
+
+    fn finish(&self) {}
+
+    fn fail(&mut self, error: Error) {
+        tracing::warn!(store = %S::NAME, %error, "a slice of maintenance failed; the next one tries again");
+    }
+
+    fn settle(self: Box<Self>, _committed: Result<()>) {}
+}
+
+/// Gives a few free pages back, if there are enough to matter.
+fn free_pages(connection: &Connection) -> rusqlite::Result<()> {
+    let free: u32 = connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    if free < PAGES_PER_SLICE {
+        return Ok(());
+    }
+    // One step frees one page; the pragma takes no parameter, and the number is a constant.
+    let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(64)")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}

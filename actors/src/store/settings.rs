@@ -1,0 +1,89 @@
+//! What a program may set about any store; each setting with its default, range and price.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sqlite::checkpoint::CheckpointSettings;
+use crate::sqlite::connection::Durability;
+
+/// The settings every store has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// What an acknowledged write survives. Default [`Durability::Durable`].
+    pub durability: Durability,
+    /// Most requests waiting or running at once, 1 to 1,000,000. Default 16,384. Higher: more memory under overload.
+    pub queue_messages_max: usize,
+    /// Most bytes of requests waiting or running at once, 1 KiB to 4 GiB. Default 64 MiB. A larger request is refused.
+    pub queue_bytes_max: usize,
+    /// Most writes in one commit, 1 to 100,000. Default 1,024. Higher: more throughput and a longer wait for each.
+    pub group_messages_max: usize,
+    /// A commit takes no further write past this many bytes of requests. Default 8 MiB.
+    pub group_bytes_max: usize,
+    /// How long a caller waits that names no deadline of its own. Default 30 s.
+    pub deadline: Duration,
+    /// Page cache of each connection in bytes. Default 8 MiB. Higher: more memory, times the connections.
+    pub cache_bytes: u64,
+    /// Most connections for reads on the callers' own threads, 1 to 64. Default 8; further readers use the threads.
+    pub in_place_connections_max: usize,
+    /// Threads for scans and other long reads, 1 to 64. Default 2. They start at the first such read.
+    pub reader_threads: usize,
+    /// Where short reads run: `true` (the default) on the caller's thread, `false` on the reader threads.
+    pub reads_in_place: bool,
+    /// When the WAL is moved into the main file.
+    pub checkpoint: CheckpointSettings,
+    /// How long outcomes of writes with an idempotency key are kept. Default 24 h.
+    pub idempotency_kept: Duration,
+    /// How long the change log is kept. Default 24 h.
+    pub change_log_kept: Duration,
+    /// Most writes the change log reaches back. Default 1,000,000.
+    pub change_log_writes_max: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Durable,
+            queue_messages_max: 16_384,
+            queue_bytes_max: 64 << 20,
+            group_messages_max: 1_024,
+            group_bytes_max: 8 << 20,
+            deadline: Duration::from_secs(30),
+            cache_bytes: 8 << 20,
+            in_place_connections_max: 8,
+            reader_threads: 2,
+            reads_in_place: true,
+            checkpoint: CheckpointSettings::default(),
+            idempotency_kept: Duration::from_secs(24 * 3600),
+            change_log_kept: Duration::from_secs(24 * 3600),
+            change_log_writes_max: 1_000_000,
+        }
+    }
+}
+
+impl StoreSettings {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`Invalid`](larder_protocol::Error::Invalid) with the setting's name and range.
+    pub fn check(&self) -> larder_protocol::Result<()> {
+        in_range("queue_messages_max", self.queue_messages_max, 1, 1_000_000)?;
+        in_range("queue_bytes_max", self.queue_bytes_max, 1 << 10, u32::MAX as usize)?;
+        in_range("group_messages_max", self.group_messages_max, 1, 100_000)?;
+        in_range("group_bytes_max", self.group_bytes_max, 1, u32::MAX as usize)?;
+        in_range("in_place_connections_max", self.in_place_connections_max, 1, 64)?;
+        in_range("reader_threads", self.reader_threads, 1, 64)?;
+        if self.deadline.is_zero() {
+            return Err(larder_protocol::Error::invalid("setting deadline", "it is zero"));
+        }
+        Ok(())
+    }
+}
+
+fn in_range(name: &str, value: usize, least: usize, most: usize) -> larder_protocol::Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(larder_protocol::Error::invalid(format!("setting {name}"), format!("{value} is not within {least} to {most}")))
+}

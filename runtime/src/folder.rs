@@ -1,0 +1,200 @@
+//! The folder on disk: created private, on a file system whose locks hold, and held for as long as it is open.
+//!
+//! Start at [`Folder::open`].
+//!
+//! Always true: a shared lock on `larder.lock` is held by every process that has the folder open, an exclusive one by a
+//! process that has it for itself; `processes/<uuid>` is locked for as long as its process lives.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::error::OpenError;
+use crate::settings::Sharing;
+
+/// An open folder. Dropping it lets go of its locks.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    _lock: File,
+    process: ProcessFile,
+}
+
+/// This process's own file, by whose lock others see that it lives. Process ids are reused; this name is not.
+#[derive(Debug)]
+struct ProcessFile {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Folder {
+    /// Creates the folder where it is missing, and takes its locks.
+    pub(crate) fn open(path: &Path, sharing: Sharing) -> Result<Self, OpenError> {
+        create_private(path)?;
+        let path = path.canonicalize().map_err(|source| failed(path, "resolving its path", source))?;
+        check_file_system(&path)?;
+        let lock = take_lock(&path, sharing)?;
+        for name in ["processes", "locks"] {
+            create_private(&path.join(name))?;
+        }
+        let process = ProcessFile::create(&path)?;
+        Ok(Self { path, _lock: lock, process })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Creates the folder for its owner alone, and puts its name on disk.
+fn create_private(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|source| failed(path, "creating it", source))?;
+    sync_parent(path).map_err(|source| failed(path, "syncing its parent folder", source))
+}
+
+/// A new name is only safe once its folder is on disk.
+#[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "a folder, not a store's file")]
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_parent(_path: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Refuses network file systems: SQLite's shared memory and locks do not work across machines.
+#[cfg(target_os = "linux")]
+fn check_file_system(path: &Path) -> Result<(), OpenError> {
+    let stat = rustix::fs::statfs(path).map_err(|e| failed(path, "asking for its file system", e.into()))?;
+    match unsupported_file_system(stat.f_type.cast_unsigned()) {
+        Some(name) => Err(OpenError::UnsupportedFileSystem { path: path.to_owned(), file_system: name.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_file_system(_path: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// Names the file system, by the magic numbers of statfs(2), where locks cannot be relied on.
+#[cfg(target_os = "linux")]
+fn unsupported_file_system(magic: u64) -> Option<&'static str> {
+    match magic & 0xFFFF_FFFF {
+        0x6969 => Some("NFS"),
+        0x517B | 0xFF53_4D42 | 0xFE53_4D42 => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x6B41_4653 | 0x5346_414F => Some("AFS"),
+        0x7375_7245 => Some("Coda"),
+        _ => None,
+    }
+}
+
+fn take_lock(folder: &Path, sharing: Sharing) -> Result<File, OpenError> {
+    let path = folder.join("larder.lock");
+    let mut file = private_file(&path).map_err(|source| failed(&path, "opening its lock file", source))?;
+    let locked = match sharing {
+        Sharing::Shared => file.try_lock_shared(),
+        Sharing::Exclusive => file.try_lock(),
+    };
+    match locked {
+        Ok(()) => note_holder(&mut file, sharing).map_err(|source| failed(&path, "writing its lock file", source))?,
+        Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file, sharing)),
+        Err(TryLockError::Error(source)) => return Err(failed(&path, "locking it", source)),
+    }
+    Ok(file)
+}
+
+/// An exclusive holder leaves its process id, for the message that refuses others.
+fn note_holder(file: &mut File, sharing: Sharing) -> std::io::Result<()> {
+    if sharing == Sharing::Exclusive {
+        file.set_len(0)?;
+        write!(file, "{}", std::process::id())?;
+    }
+    Ok(())
+}
+
+fn held(folder: &Path, file: &mut File, sharing: Sharing) -> OpenError {
+    let mut process_id = String::new();
+    let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut process_id));
+    let held_by = match sharing {
+        Sharing::Shared => format!("process {process_id} has it for itself (sharing = exclusive)"),
+        Sharing::Exclusive => "it is open there, and this process asks to have it for itself".to_owned(),
+    };
+    OpenError::Held { path: folder.to_owned(), held_by }
+}
+
+impl ProcessFile {
+    fn create(folder: &Path) -> Result<Self, OpenError> {
+        let path = folder.join("processes").join(Uuid::now_v7().to_string());
+        let file = private_file(&path).map_err(|source| failed(&path, "creating its process file", source))?;
+        file.try_lock().map_err(|e| failed(&path, "locking its process file", e.into()))?;
+        remove_dead(folder);
+        Ok(Self { path, _file: file })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A file that stays is removed by the next process, which finds it unlocked.
+        remove(&self.process.path);
+    }
+}
+
+/// Removes the files of processes that died: whoever can lock such a file knows that its owner is gone.
+fn remove_dead(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder.join("processes")) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if private_file(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            remove(&path);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process file, not a store's file")]
+fn remove(path: &Path) {
+    // Somebody else may have removed it already; one that stays does no harm.
+    let _ = std::fs::remove_file(path);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a lock file, not a store's file")]
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn failed(path: &Path, doing: &'static str, source: std::io::Error) -> OpenError {
+    OpenError::Folder { path: path.to_owned(), doing, source }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_named_and_local_ones_pass() {
+        assert_eq!(unsupported_file_system(0x6969), Some("NFS"));
+        assert_eq!(unsupported_file_system(0xFF53_4D42), Some("SMB"));
+        // ext4, tmpfs, btrfs, overlayfs
+        for magic in [0xEF53, 0x0102_1994, 0x9123_683E, 0x794C_7630] {
+            assert_eq!(unsupported_file_system(magic), None);
+        }
+    }
+}

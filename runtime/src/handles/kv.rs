@@ -1,0 +1,545 @@
+//! The key–value store's handles: [`Kv`] for the store, [`Collection`] for typed values, [`RawCollection`] for bytes.
+//!
+//! Always true: a method only builds a message; what it means is said at the message.
+
+use std::marker::PhantomData;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use larder_actors::kv::Kv as KvStore;
+use larder_actors::store::Notices;
+use larder_actors::{Error, Result};
+use larder_protocol::filter::{FieldPath, Filter};
+use larder_protocol::kv::{
+    ApplyTransaction, CollectionSummary, CompareAndDelete, CompareAndPut, CountValues, DeclareField, DeleteTagged,
+    DeleteValue, DeleteValues, Direction, DropCollection, Entry, GetValue, GetValues, IncrementValue, KeyRange,
+    KeyedEntry, ListCollections, Operation, PopValue, PutIfAbsent, PutValue, PutValues, ScanPage, ScanValues,
+    TouchValue,
+};
+use larder_protocol::{CollectionName, Error as Kind, Key, Message, Sequence, Tag, Value, Version};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use larder_protocol::codec::Codec;
+
+use crate::larder::Larder;
+use crate::request::Request;
+
+/// Rows a stream fetches at once; each page is one short read.
+const STREAM_PAGE_ROWS: usize = 256;
+
+/// The key–value store.
+#[derive(Debug, Clone)]
+pub struct Kv {
+    larder: Larder,
+}
+
+impl Kv {
+    pub(crate) fn new(larder: Larder) -> Self {
+        Self { larder }
+    }
+
+    /// Returns a collection of values of type `T`, stored as JSON: they can be filtered, and read with `sqlite3`.
+    ///
+    /// Nothing is created before the first put. A name that cannot be used is an error of the first request.
+    #[must_use]
+    pub fn collection<T: Serialize + DeserializeOwned + Send + 'static>(&self, name: impl AsRef<str>) -> Collection<T> {
+        Collection { raw: self.bytes(name), codec: None, values: PhantomData }
+    }
+
+    /// Returns a collection of plain bytes.
+    #[must_use]
+    pub fn bytes(&self, name: impl AsRef<str>) -> RawCollection {
+        RawCollection { larder: self.larder.clone(), name: CollectionName::new(name) }
+    }
+
+    /// Lists the collections in name order, with what they hold. For the next page name the last of this one.
+    pub fn collections(
+        &self,
+        after: Option<&CollectionName>,
+        limit: usize,
+    ) -> Request<ListCollections, Vec<CollectionSummary>> {
+        Request::new(self.larder.clone(), Ok(ListCollections { after: after.cloned(), limit }), Ok)
+    }
+
+    /// Applies a list of operations, all or none. See [`ApplyTransaction`].
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let accounts = larder.kv().collection::<i64>("accounts");
+    /// accounts.put("alice", &10).await?;
+    /// let transfer = [accounts.require_present("alice")?, accounts.increment_by("alice", -3)?, accounts.increment_by("bob", 3)?];
+    /// larder.kv().transaction(transfer).await?;
+    /// assert_eq!(accounts.get("bob").await?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transaction(&self, operations: impl IntoIterator<Item = Operation>) -> Request<ApplyTransaction> {
+        let operations = operations.into_iter().collect();
+        Request::new(self.larder.clone(), Ok(ApplyTransaction { operations }), Ok)
+    }
+
+    /// Declares a field of JSON values, so that filters on it use an index. Answers whether it was new.
+    pub fn declare_field(&self, field: FieldPath) -> Request<DeclareField> {
+        Request::new(self.larder.clone(), Ok(DeclareField { field }), Ok)
+    }
+
+    /// Returns a stream of what is committed to the store after `sequence`, by this process and others.
+    ///
+    /// # Errors
+    /// When the store cannot be started.
+    pub async fn subscribe(&self, after: Sequence) -> Result<Notices> {
+        self.larder.subscribe::<KvStore>(after).await
+    }
+}
+
+/// A collection of plain bytes.
+#[derive(Debug, Clone)]
+pub struct RawCollection {
+    larder: Larder,
+    name: Result<CollectionName, Kind>,
+}
+
+impl RawCollection {
+    /// Stores `value` under `key`.
+    pub fn put(&self, key: impl AsRef<str>, value: impl Into<Bytes>) -> Request<PutValue> {
+        self.put_value(key.as_ref(), Ok(Value::bytes(value)))
+    }
+
+    /// Stores many values at once, all or none.
+    pub fn put_many<K: AsRef<str>, V: Into<Bytes>>(
+        &self,
+        values: impl IntoIterator<Item = (K, V)>,
+    ) -> Request<PutValues> {
+        self.put_values(values.into_iter().map(|(key, value)| (key, Ok(Value::bytes(value)))))
+    }
+
+    /// Reads the value under `key`.
+    pub fn get(&self, key: impl AsRef<str>) -> Request<GetValue, Option<Bytes>> {
+        self.get_as(key.as_ref(), |found| Ok(found.map(|entry| entry.value.bytes)))
+    }
+
+    /// Reads the entry under `key`: value, version and times.
+    pub fn entry(&self, key: impl AsRef<str>) -> Request<GetValue> {
+        self.get_as(key.as_ref(), Ok)
+    }
+
+    /// Deletes the entry; answers whether it was there.
+    pub fn delete(&self, key: impl AsRef<str>) -> Request<DeleteValue> {
+        self.request(key.as_ref(), |collection, key| DeleteValue { collection, key }, Ok)
+    }
+
+    /// Reads a range of entries in key order.
+    pub fn scan(&self) -> Scan<Bytes> {
+        Scan::new(self, |entry| Ok(entry.value.bytes))
+    }
+
+    fn put_value(&self, key: &str, value: Result<Value, Kind>) -> Request<PutValue> {
+        Request::new(self.larder.clone(), self.put_message(key, value), Ok)
+    }
+
+    fn put_message(&self, key: &str, value: Result<Value, Kind>) -> Result<PutValue, Kind> {
+        let (collection, key, value) = (self.name.clone()?, Key::new(key)?, value?);
+        Ok(PutValue { collection, key, value, time_to_live: None, tags: Vec::new() })
+    }
+
+    fn put_values<K: AsRef<str>>(&self, values: impl Iterator<Item = (K, Result<Value, Kind>)>) -> Request<PutValues> {
+        let puts: Result<Vec<_>, _> = values.map(|(key, value)| self.put_message(key.as_ref(), value)).collect();
+        Request::new(self.larder.clone(), puts.map(|puts| PutValues { puts }), Ok)
+    }
+
+    fn get_as<T>(&self, key: &str, read: fn(Option<Entry>) -> Result<T>) -> Request<GetValue, T> {
+        self.request(key, |collection, key| GetValue { collection, key }, read)
+    }
+
+    /// Builds a message about one key.
+    fn request<M: Message, T>(
+        &self,
+        key: &str,
+        message: impl FnOnce(CollectionName, Key) -> M,
+        read: fn(M::Reply) -> Result<T>,
+    ) -> Request<M, T> {
+        let names = self.name.clone().and_then(|name| Ok((name, Key::new(key)?)));
+        Request::new(self.larder.clone(), names.map(|(name, key)| message(name, key)), read)
+    }
+
+    /// Builds a message about the whole collection.
+    fn request_all<M: Message, T>(
+        &self,
+        message: impl FnOnce(CollectionName) -> Result<M, Kind>,
+        read: fn(M::Reply) -> Result<T>,
+    ) -> Request<M, T> {
+        Request::new(self.larder.clone(), self.name.clone().and_then(message), read)
+    }
+}
+
+/// A value with its version and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryOf<T> {
+    /// The value.
+    pub value: T,
+    /// Changes with every write to the key and never repeats.
+    pub version: Version,
+    /// When the key was first put since it was last absent.
+    pub created: SystemTime,
+    /// When the value was last put.
+    pub updated: SystemTime,
+    /// When the entry will be hidden. `None`: kept until deleted.
+    pub expires: Option<SystemTime>,
+}
+
+/// A collection of values of one serde type.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use larder::field;
+///
+/// #[derive(serde::Serialize, serde::Deserialize, PartialEq, Debug)]
+/// struct Note { lang: String, year: u32 }
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let notes = larder.kv().collection::<Note>("notes");
+/// let note = Note { lang: "en".into(), year: 2026 };
+/// let version = notes.put("n1", &note).ttl(Duration::from_secs(3600)).await?;
+/// notes.compare_and_put("n1", version, &Note { year: 2027, ..note }).await?;
+///
+/// let found = notes.scan().filter(field("lang").eq("en").and(field("year").gte(2020))).page().await?;
+/// assert_eq!(found.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Collection<T> {
+    raw: RawCollection,
+    /// `None`: JSON.
+    codec: Option<Codec>,
+    values: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Clone for Collection<T> {
+    fn clone(&self) -> Self {
+        Self { raw: self.raw.clone(), codec: self.codec, values: PhantomData }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Collection<T> {
+    /// Stores values in a binary encoding instead of JSON: smaller and faster, but filters cannot see into them.
+    /// Values are read by what they were stored with.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// Stores `value` under `key`.
+    pub fn put(&self, key: impl AsRef<str>, value: &T) -> Request<PutValue> {
+        self.raw.put_value(key.as_ref(), self.encode(value))
+    }
+
+    /// Stores many values at once, all or none; answers their versions in order.
+    pub fn put_many<'v, K: AsRef<str>>(&self, values: impl IntoIterator<Item = (K, &'v T)>) -> Request<PutValues>
+    where
+        T: 'v,
+    {
+        self.raw.put_values(values.into_iter().map(|(key, value)| (key, self.encode(value))))
+    }
+
+    /// Stores `value` only where `key` is absent; answers `None` where it is present.
+    pub fn put_if_absent(&self, key: impl AsRef<str>, value: &T) -> Request<PutIfAbsent> {
+        let put = self.raw.put_message(key.as_ref(), self.encode(value));
+        Request::new(self.raw.larder.clone(), put.map(|put| PutIfAbsent { put }), Ok)
+    }
+
+    /// Stores `value` only where the key's version is `expected`; else it is a conflict.
+    pub fn compare_and_put(&self, key: impl AsRef<str>, expected: Version, value: &T) -> Request<CompareAndPut> {
+        let put = self.raw.put_message(key.as_ref(), self.encode(value));
+        Request::new(self.raw.larder.clone(), put.map(|put| CompareAndPut { expected, put }), Ok)
+    }
+
+    /// Reads the value under `key`.
+    pub fn get(&self, key: impl AsRef<str>) -> Request<GetValue, Option<T>> {
+        self.raw.get_as(key.as_ref(), |found| found.map(|entry| decode(&entry.value)).transpose())
+    }
+
+    /// Reads the entry under `key`: value, version and times.
+    pub fn entry(&self, key: impl AsRef<str>) -> Request<GetValue, Option<EntryOf<T>>> {
+        self.raw.get_as(key.as_ref(), |found| found.map(decode_entry).transpose())
+    }
+
+    /// Reads many values at one instant, in the order of the keys.
+    pub fn get_many<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> Request<GetValues, Vec<Option<T>>> {
+        self.raw.request_all(
+            |collection| Ok(GetValues { collection, keys: checked(keys)? }),
+            |found| found.into_iter().map(|entry| entry.map(|entry| decode(&entry.value)).transpose()).collect(),
+        )
+    }
+
+    /// Answers whether there is an entry under `key`.
+    pub fn contains(&self, key: impl AsRef<str>) -> Request<GetValue, bool> {
+        self.raw.get_as(key.as_ref(), |found| Ok(found.is_some()))
+    }
+
+    /// Deletes the entry; answers whether it was there.
+    pub fn delete(&self, key: impl AsRef<str>) -> Request<DeleteValue> {
+        self.raw.delete(key)
+    }
+
+    /// Deletes many entries at once, all or none; answers how many were there.
+    pub fn delete_many<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> Request<DeleteValues> {
+        self.raw.request_all(|collection| Ok(DeleteValues { collection, keys: checked(keys)? }), Ok)
+    }
+
+    /// Deletes the entry only where its version is `expected`; else it is a conflict.
+    pub fn compare_and_delete(&self, key: impl AsRef<str>, expected: Version) -> Request<CompareAndDelete> {
+        self.raw.request(key.as_ref(), |collection, key| CompareAndDelete { collection, key, expected }, Ok)
+    }
+
+    /// Deletes every entry that carries `tag`; answers how many.
+    pub fn delete_tagged(&self, tag: impl AsRef<str>) -> Request<DeleteTagged> {
+        self.raw.request_all(|collection| Ok(DeleteTagged { collection, tag: Tag::new(tag)? }), Ok)
+    }
+
+    /// Adds to the integer under `key`, 0 where absent; answers the sum. See [`IncrementValue`].
+    pub fn increment(&self, key: impl AsRef<str>, by: i64) -> Request<IncrementValue> {
+        self.raw.request(key.as_ref(), |collection, key| IncrementValue { collection, key, by }, Ok)
+    }
+
+    /// Sets when the entry expires, from now; `None` keeps it until deleted. Answers whether it was there.
+    pub fn touch(&self, key: impl AsRef<str>, time_to_live: Option<Duration>) -> Request<TouchValue> {
+        self.raw.request(key.as_ref(), |collection, key| TouchValue { collection, key, time_to_live }, Ok)
+    }
+
+    /// Deletes the entry and answers its value: of several callers exactly one gets it.
+    pub fn pop(&self, key: impl AsRef<str>) -> Request<PopValue, Option<T>> {
+        self.raw.request(
+            key.as_ref(),
+            |collection, key| PopValue { collection, key },
+            |found| found.map(|entry| decode(&entry.value)).transpose(),
+        )
+    }
+
+    /// Reads a range of entries in key order.
+    pub fn scan(&self) -> Scan<T> {
+        Scan::new(&self.raw, |entry| decode(&entry.value))
+    }
+
+    /// Counts the entries, all or those that a filter matches.
+    pub fn count(&self, filter: Option<Filter>) -> Request<CountValues> {
+        self.raw.request_all(|collection| Ok(CountValues { collection, range: KeyRange::All, filter }), Ok)
+    }
+
+    /// Deletes the collection with everything in it; answers how many entries it held.
+    pub fn drop_all(&self) -> Request<DropCollection> {
+        self.raw.request_all(|collection| Ok(DropCollection { collection }), Ok)
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that stores `value`.
+    ///
+    /// # Errors
+    /// When the name, key or value cannot be used.
+    pub fn put_operation(&self, key: impl AsRef<str>, value: &T) -> Result<Operation> {
+        Ok(Operation::Put(self.raw.put_message(key.as_ref(), self.encode(value))?))
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that deletes a key.
+    ///
+    /// # Errors
+    /// When the name or key cannot be used.
+    pub fn delete_operation(&self, key: impl AsRef<str>) -> Result<Operation> {
+        Ok(Operation::Delete(DeleteValue { collection: self.raw.name.clone()?, key: Key::new(key)? }))
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that adds to a counter.
+    ///
+    /// # Errors
+    /// When the name or key cannot be used.
+    pub fn increment_by(&self, key: impl AsRef<str>, by: i64) -> Result<Operation> {
+        Ok(Operation::Increment(IncrementValue { collection: self.raw.name.clone()?, key: Key::new(key)?, by }))
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that requires the key to be absent.
+    ///
+    /// # Errors
+    /// When the name or key cannot be used.
+    pub fn require_absent(&self, key: impl AsRef<str>) -> Result<Operation> {
+        self.require(key.as_ref(), larder_protocol::kv::RequiredState::Absent)
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that requires the key to be present.
+    ///
+    /// # Errors
+    /// When the name or key cannot be used.
+    pub fn require_present(&self, key: impl AsRef<str>) -> Result<Operation> {
+        self.require(key.as_ref(), larder_protocol::kv::RequiredState::Present)
+    }
+
+    /// Returns an operation for [`Kv::transaction`] that requires the key to be at a version.
+    ///
+    /// # Errors
+    /// When the name or key cannot be used.
+    pub fn require_version(&self, key: impl AsRef<str>, version: Version) -> Result<Operation> {
+        self.require(key.as_ref(), larder_protocol::kv::RequiredState::AtVersion(version))
+    }
+
+    fn require(&self, key: &str, state: larder_protocol::kv::RequiredState) -> Result<Operation> {
+        Ok(Operation::Require { collection: self.raw.name.clone()?, key: Key::new(key)?, state })
+    }
+
+    fn encode(&self, value: &T) -> Result<Value, Kind> {
+        match self.codec {
+            None => Value::json(value),
+            Some(codec) => Value::encoded(codec, value),
+        }
+    }
+}
+
+/// Options of a put.
+impl<T> Request<PutValue, T> {
+    /// Hides the entry once this has passed. Default: kept until deleted.
+    pub fn ttl(self, time_to_live: Duration) -> Self {
+        self.change(|put| {
+            put.time_to_live = Some(time_to_live);
+            Ok(())
+        })
+    }
+
+    /// Labels the entry, to delete it with others by [`Collection::delete_tagged`].
+    pub fn tags<S: AsRef<str>>(self, tags: impl IntoIterator<Item = S>) -> Self {
+        self.change(|put| {
+            put.tags = tags.into_iter().map(Tag::new).collect::<Result<_, _>>()?;
+            Ok(())
+        })
+    }
+}
+
+/// A scan in the making: a range of entries in key order, as a page or as a stream.
+#[derive(Debug, Clone)]
+#[must_use = "a scan is only run by `page` or `stream`"]
+pub struct Scan<T> {
+    larder: Larder,
+    message: Result<ScanValues, Kind>,
+    read: fn(Entry) -> Result<T>,
+}
+
+impl<T: Send + 'static> Scan<T> {
+    fn new(collection: &RawCollection, read: fn(Entry) -> Result<T>) -> Self {
+        let message = collection.name.clone().map(|collection| ScanValues {
+            collection,
+            range: KeyRange::All,
+            direction: Direction::Ascending,
+            after: None,
+            filter: None,
+            limit: STREAM_PAGE_ROWS,
+        });
+        Self { larder: collection.larder.clone(), message, read }
+    }
+
+    /// Only keys that start with `prefix`.
+    pub fn prefix(self, prefix: impl Into<String>) -> Self {
+        self.change(|scan| {
+            scan.range = KeyRange::Prefix(prefix.into());
+            Ok(())
+        })
+    }
+
+    /// Only keys from `from` (included) to `to` (excluded).
+    pub fn between(self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
+        self.change(|scan| {
+            scan.range = KeyRange::Between { from: Some(Key::new(from)?), to: Some(Key::new(to)?) };
+            Ok(())
+        })
+    }
+
+    /// From the greatest key down.
+    pub fn reverse(self) -> Self {
+        self.change(|scan| {
+            scan.direction = Direction::Descending;
+            Ok(())
+        })
+    }
+
+    /// Continues behind `key`.
+    pub fn after(self, key: impl AsRef<str>) -> Self {
+        self.change(|scan| {
+            scan.after = Some(Key::new(key)?);
+            Ok(())
+        })
+    }
+
+    /// Only JSON values that match.
+    pub fn filter(self, filter: Filter) -> Self {
+        self.change(|scan| {
+            scan.filter = Some(filter);
+            Ok(())
+        })
+    }
+
+    /// Most entries in a page, or fetched at once by a stream: 1 to 10,000. Default 256.
+    pub fn limit(self, limit: usize) -> Self {
+        self.change(|scan| {
+            scan.limit = limit;
+            Ok(())
+        })
+    }
+
+    /// Reads one page at one instant, as keys and values. It may end early after 4 MiB of values; a stream goes on.
+    ///
+    /// # Errors
+    /// When the request is refused, or a value does not decode as `T`.
+    pub async fn page(self) -> Result<Vec<(Key, T)>> {
+        let page = self.larder.send(self.message?, Default::default()).await?;
+        page.entries.into_iter().map(|row| Ok((row.key, (self.read)(row.entry)?))).collect()
+    }
+
+    /// Reads on to the end, page by page: an entry present throughout is seen exactly once; concurrent changes may or
+    /// may not be seen.
+    #[must_use]
+    pub fn stream(self) -> BoxStream<'static, Result<(Key, T)>> {
+        let Self { larder, message, read } = self;
+        let pages = futures::stream::try_unfold(Some(message), move |next| {
+            let larder = larder.clone();
+            async move {
+                let Some(message) = next else { return Ok::<_, Error>(None) };
+                let message = message?;
+                let ScanPage { entries, next } = larder.send(message.clone(), Default::default()).await?;
+                let next = next.map(|after| Ok(ScanValues { after: Some(after), ..message }));
+                Ok(Some((entries, next)))
+            }
+        });
+        let decode = move |row: KeyedEntry| Ok((row.key, read(row.entry)?));
+        pages.map_ok(move |entries| futures::stream::iter(entries).map(decode)).try_flatten().boxed()
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut ScanValues) -> Result<(), Kind>) -> Self {
+        self.message = self.message.and_then(|mut message| change(&mut message).map(|()| message));
+        self
+    }
+}
+
+fn checked<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<Vec<Key>, Kind> {
+    keys.into_iter().map(Key::new).collect()
+}
+
+fn decode<T: DeserializeOwned>(value: &Value) -> Result<T> {
+    Ok(value.decode()?)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is passed as a function over owned entries")]
+fn decode_entry<T: DeserializeOwned>(entry: Entry) -> Result<EntryOf<T>> {
+    Ok(EntryOf {
+        value: decode(&entry.value)?,
+        version: entry.version,
+        created: entry.created.to_system_time(),
+        updated: entry.updated.to_system_time(),
+        expires: entry.expires.map(|time| time.to_system_time()),
+    })
+}

@@ -1,0 +1,3 @@
+//! What programs hold: ergonomic methods over the messages, a file per store.
+
+pub(crate) mod kv;

@@ -1,0 +1,394 @@
+//! The runtime: one folder, its stores, and the threads that serve them.
+//!
+//! Start at [`Larder`]; [`Shared`] is what its clones share.
+//!
+//! Always true: actors, timers and checkpoints live on the runtime's own threads, so that any caller's runtime will do;
+//! dropping a larder without closing it is as safe as a crash.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use kameo::actor::ActorRef;
+use larder_actors::store::{Ask, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState};
+use larder_actors::{Error, Result};
+use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Written};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, broadcast};
+
+use crate::error::OpenError;
+use crate::folder::Folder;
+use crate::handles::kv::Kv;
+use crate::open::{self, Builder};
+use crate::request::Request;
+use crate::settings::{Replicator, Settings, Sharing};
+use crate::stores::{Hosted, Running, RunningStore, Stores, snapshot};
+use crate::supervisor::{self, Supervisor};
+
+/// State changes a slow listener may be behind before it misses the oldest.
+const EVENTS_KEPT: usize = 256;
+/// How long the threads of a dropped runtime get to close their files.
+const ABANDONED_MAX: Duration = Duration::from_secs(30);
+
+/// An open larder. Clones are cheap and share everything.
+///
+/// Opening does little: a store's file, threads and memory appear at its first use.
+#[derive(Debug, Clone)]
+pub struct Larder {
+    shared: Arc<Shared>,
+    /// Removes the folder of [`Larder::temporary`] once nothing uses it.
+    temporary: Option<Arc<tempfile::TempDir>>,
+}
+
+/// What the clones of a larder share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    settings: Settings,
+    stores: Stores,
+    supervisor: ActorRef<Supervisor>,
+    events: broadcast::Sender<StoreEvent>,
+    wal_grew: Arc<Notify>,
+    /// How often the folder was opened and not closed.
+    open_count: AtomicUsize,
+    is_closing: AtomicBool,
+    handle: tokio::runtime::Handle,
+    /// Taken by whoever ends the runtime.
+    ending: Mutex<Option<Ending>>,
+}
+
+/// What must outlive the stores, in the order in which it goes.
+#[derive(Debug)]
+struct Ending {
+    runtime: Runtime,
+    folder: Folder,
+}
+
+/// What became of everything when a larder was closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// The folder was opened elsewhere in this process too, so that nothing was closed yet.
+    pub is_still_open: bool,
+    /// Stores that did not finish by the deadline, with the requests that were not delivered.
+    pub undelivered: Vec<(StoreName, usize)>,
+}
+
+impl CloseReport {
+    /// Returns whether everything that was accepted was answered.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.undelivered.is_empty()
+    }
+}
+
+/// How a larder is, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// Every store that was used so far answers reads and writes.
+    pub is_well: bool,
+    /// The state of each store that was used so far, with the reason where it is not a good one.
+    pub stores: Vec<StoreEvent>,
+}
+
+impl Larder {
+    /// Opens the folder with the defaults, each of which is the safe one. It is created where it is missing.
+    ///
+    /// Opening a folder that this process has open returns the same runtime.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_with(Settings::at(path)).await
+    }
+
+    /// Returns a builder for a folder.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(Settings::at(path))
+    }
+
+    /// Opens the folder that the settings name.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::OtherSettings`] when this process has it open with other settings.
+    pub async fn open_with(settings: Settings) -> Result<Self, OpenError> {
+        // On a thread of its own: it creates files and takes locks, and the caller's runtime may be of any kind.
+        let (sender, opened) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name("larder-open".to_owned());
+        // A caller that went away wants no larder: the one that was opened is dropped, and thereby closed.
+        thread.spawn(move || drop(sender.send(open::open(settings)))).map_err(OpenError::Threads)?;
+        opened.await.unwrap_or_else(|_| Err(OpenError::Threads(std::io::Error::other("the opening thread panicked"))))
+    }
+
+    /// Opens a folder of its own that is removed when the last clone is gone: for tests.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn temporary() -> Result<Self, OpenError> {
+        let folder = tempfile::Builder::new().prefix("larder-").tempdir();
+        let folder = folder.map_err(|source| OpenError::Folder {
+            path: std::env::temp_dir(),
+            doing: "creating a temporary folder in it",
+            source,
+        })?;
+        let mut larder = Self::open(folder.path()).await?;
+        larder.temporary = Some(Arc::new(folder));
+        Ok(larder)
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared, temporary: None }
+    }
+
+    /// Returns the key–value store.
+    #[must_use]
+    pub fn kv(&self) -> Kv {
+        Kv::new(self.clone())
+    }
+
+    /// Sends any message to its store.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use larder::protocol::{CollectionName, Key, kv::GetValue};
+    ///
+    /// let larder = larder::Larder::temporary().await?;
+    /// let message = GetValue { collection: CollectionName::new("settings")?, key: Key::new("theme")? };
+    /// assert_eq!(larder.ask(message).await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ask<M: Ask<Store: Hosted>>(&self, message: M) -> Request<M> {
+        Request::new(self.clone(), Ok(message), Ok)
+    }
+
+    pub(crate) async fn send<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
+        match M::Store::slot(&self.shared.stores).get() {
+            Some(store) => message.send(store, options).await,
+            None => message.send(&self.store().await?, options).await,
+        }
+    }
+
+    /// Returns the settings the folder was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Returns every used store's state and counters; never waits.
+    #[must_use]
+    pub fn observe(&self) -> Vec<StoreObservation> {
+        snapshot(self.shared.stores.running()).iter().map(|store| store.observe()).collect()
+    }
+
+    /// Returns whether every used store is well, and what is the matter where one is not; never waits.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let observations = self.observe();
+        let stores = observations.into_iter().map(|seen| StoreEvent::new(seen.store, seen.state, seen.reason));
+        let stores: Vec<_> = stores.collect();
+        Health { is_well: stores.iter().all(|store| store.state == StoreState::Serving), stores }
+    }
+
+    /// Returns a stream of the stores' state changes from now on. A listener more than 256 behind misses the oldest.
+    #[must_use]
+    pub fn events(&self) -> BoxStream<'static, StoreEvent> {
+        let events = self.shared.events.subscribe();
+        futures::stream::unfold(events, |mut events| async {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((event, events)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// Returns a stream of what a store commits after `sequence`, by this process and others. See
+    /// [`Notice`](larder_protocol::change::Notice).
+    ///
+    /// # Errors
+    /// When the store cannot be started.
+    pub(crate) async fn subscribe<S: Hosted>(&self, after: Sequence) -> Result<Notices> {
+        Ok(self.store::<S>().await?.subscribe(after))
+    }
+
+    /// Closes the larder: accepts nothing more, commits what was accepted, folds each WAL into its file, and lets go of
+    /// the folder. Other clones get [`ShuttingDown`](Kind::ShuttingDown) from then on.
+    ///
+    /// If the folder was opened elsewhere in this process too, that larder goes on, and the report says so.
+    pub async fn close(self) -> CloseReport {
+        if self.shared.open_count.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return CloseReport { is_still_open: true, undelivered: Vec::new() };
+        }
+        let shared = Arc::clone(&self.shared);
+        // On the runtime's own threads, so that it ends even if this caller goes away.
+        let closed = self.shared.handle.spawn(async move { shared.close_stores().await }).await;
+        let undelivered = closed.unwrap_or_default();
+        self.shared.end();
+        CloseReport { is_still_open: false, undelivered }
+    }
+
+    /// Returns the store, started if this is its first use.
+    async fn store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
+        let shared = Arc::clone(&self.shared);
+        // In a task of its own: a caller that goes away must not leave a half-started store behind.
+        let started = self.shared.handle.spawn(async move {
+            let start = || shared.start_store::<S>();
+            S::slot(&shared.stores).get_or_try_init(start).await.cloned()
+        });
+        started.await.unwrap_or_else(|_| Err(shutting_down(S::NAME)))
+    }
+}
+
+impl Shared {
+    /// Starts the threads and the supervisor of a folder.
+    pub(crate) fn start(folder: Folder, settings: Settings) -> Result<Self, OpenError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("larder")
+            .enable_time()
+            .build()
+            .map_err(OpenError::Threads)?;
+        let handle = runtime.handle().clone();
+        let stores = Stores::default();
+        let wal_grew = Arc::new(Notify::new());
+        let (running, interval) = (Arc::clone(stores.running()), settings.maintenance_interval);
+        let supervisor = supervisor::start(&handle, running, Arc::clone(&wal_grew), interval);
+        Ok(Self {
+            settings: Settings { path: folder.path().to_owned(), ..settings },
+            stores,
+            supervisor,
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            wal_grew,
+            open_count: AtomicUsize::new(1),
+            is_closing: AtomicBool::new(false),
+            handle,
+            ending: Mutex::new(Some(Ending { runtime, folder })),
+        })
+    }
+
+    /// Returns one more larder of this runtime; `None` when it is closing.
+    pub(crate) fn join(self: Arc<Self>, settings: &Settings) -> Result<Option<Larder>, OpenError> {
+        // Called under the registry's lock; a close that comes after this sees the new count.
+        let joined = self.open_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n + 1));
+        if joined.is_err() {
+            return Ok(None);
+        }
+        let theirs = Settings { path: self.settings.path.clone(), ..settings.clone() };
+        if theirs != self.settings {
+            self.open_count.fetch_sub(1, Ordering::AcqRel);
+            let difference = first_difference(&self.settings, &theirs);
+            return Err(OpenError::OtherSettings { path: self.settings.path.clone(), difference });
+        }
+        Ok(Some(Larder::of(self)))
+    }
+
+    async fn start_store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
+        if self.is_closing.load(Ordering::Acquire) {
+            return Err(shutting_down(S::NAME));
+        }
+        let config = S::config(&self.settings);
+        let opening = StoreOpening {
+            folder: self.settings.path.clone(),
+            settings: config.common.clone(),
+            store_settings: config.own.clone(),
+            is_exclusive: self.settings.sharing == Sharing::Exclusive,
+            is_replicated: self.settings.replicator == Replicator::External,
+            restart_limit: (self.settings.restart_limit, self.settings.restart_window),
+            events: self.events.clone(),
+            wal_grew: Arc::clone(&self.wal_grew),
+            runtime: self.handle.clone(),
+        };
+        let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
+        self.running().push(Arc::new(store.clone()));
+        Ok(store)
+    }
+
+    /// Closes every store, the last started first; answers which did not finish.
+    async fn close_stores(&self) -> Vec<(StoreName, usize)> {
+        self.is_closing.store(true, Ordering::Release);
+        let mut undelivered = Vec::new();
+        for store in snapshot(self.stores.running()).into_iter().rev() {
+            let report = store.close(self.settings.close_deadline).await;
+            if !report.is_drained {
+                undelivered.push((store.name(), report.undelivered_count));
+            }
+        }
+        undelivered
+    }
+
+    /// Ends the threads and lets go of the folder, unless that was done.
+    fn end(&self) {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Ending { runtime, folder }) = ending {
+            let path = folder.path().to_owned();
+            // Not dropped in place: that would panic inside async code.
+            runtime.shutdown_background();
+            drop(folder);
+            open::forget(&path);
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn RunningStore>>> {
+        self.stores.running().lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    /// Without a close, the stores' threads still end by themselves; a thread waits for that and then lets go.
+    fn drop(&mut self) {
+        let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Ending { runtime, folder }) = ending else { return };
+        let running: Running = Arc::clone(self.stores.running());
+        for store in snapshot(&running) {
+            store.abandon();
+        }
+        let wait = move || {
+            runtime.block_on(async {
+                for store in snapshot(&running) {
+                    store.close(ABANDONED_MAX).await;
+                }
+            });
+            let path = folder.path().to_owned();
+            runtime.shutdown_background();
+            drop(folder);
+            open::forget(&path);
+        };
+        // Without a thread nothing is let go of until the process ends, which is as safe.
+        let _ = std::thread::Builder::new().name("larder-close".to_owned()).spawn(wait);
+    }
+}
+
+fn shutting_down(store: StoreName) -> Error {
+    Kind::ShuttingDown { store, written: Written::NotApplied }.into()
+}
+
+/// Names the first setting in which two differ, with both values.
+fn first_difference(open: &Settings, asked: &Settings) -> String {
+    let parts = |settings: &Settings| -> Vec<(&'static str, String)> {
+        vec![
+            ("sharing", format!("{:?}", settings.sharing)),
+            ("replicator", format!("{:?}", settings.replicator)),
+            ("restart_limit", format!("{:?}", settings.restart_limit)),
+            ("restart_window", format!("{:?}", settings.restart_window)),
+            ("close_deadline", format!("{:?}", settings.close_deadline)),
+            ("maintenance_interval", format!("{:?}", settings.maintenance_interval)),
+            ("kv", format!("{:?}", settings.kv)),
+        ]
+    };
+    let mut pairs = parts(open).into_iter().zip(parts(asked));
+    let differing = pairs.find(|(open, asked)| open != asked);
+    differing.map_or_else(
+        || "they differ".to_owned(),
+        |((name, open), (_, asked))| format!("{name} is {open} there and {asked} here"),
+    )
+}

@@ -1,0 +1,112 @@
+//! What a program may set, as one serde value that it can keep in its own configuration.
+//!
+//! Start at [`Settings`]; each field names its default and what gets worse when it is raised.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use larder_actors::kv::KvSettings;
+use larder_actors::store::StoreSettings;
+use larder_protocol::Error as Kind;
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+///
+/// # Examples
+/// ```
+/// let settings: larder::Settings = serde_json::from_str(
+///     r#"{ "path": "./data", "sharing": "exclusive", "kv": { "common": { "durability": "relaxed" } } }"#,
+/// )?;
+/// assert_eq!(settings.kv.common.durability, larder::Durability::Relaxed);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The folder. Default `larder`, below the current folder. It is created where it is missing.
+    pub path: PathBuf,
+    /// Whether other processes may open the folder at the same time. Default [`Sharing::Shared`].
+    pub sharing: Sharing,
+    /// Who moves the WAL into the main file. Default [`Replicator::None`]: larder does.
+    pub replicator: Replicator,
+    /// Restarts of one store within [`restart_window`](Self::restart_window) before it has failed for good. Default 3.
+    pub restart_limit: u32,
+    /// See [`restart_limit`](Self::restart_limit). Default 5 s.
+    pub restart_window: Duration,
+    /// How long [`close`](crate::Larder::close) waits for what was accepted. Default 10 s.
+    pub close_deadline: Duration,
+    /// How often each store gets a slice of maintenance (expired rows, old log rows). Default 1 s.
+    pub maintenance_interval: Duration,
+    /// The key–value store.
+    pub kv: StoreConfig<KvSettings>,
+}
+
+/// One store's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig<T> {
+    /// The settings every store has.
+    pub common: StoreSettings,
+    /// The settings of this store alone.
+    pub own: T,
+}
+
+/// Whether other processes may have the folder open too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sharing {
+    /// Any number of processes.
+    #[default]
+    Shared,
+    /// This process alone: a second one is refused, and hot values are answered from memory.
+    Exclusive,
+}
+
+/// Who moves the WAL into the main file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replicator {
+    /// larder's own supervisor and writers.
+    #[default]
+    None,
+    /// A replicator such as Litestream; larder never checkpoints.
+    External,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::at("larder")
+    }
+}
+
+impl Settings {
+    /// Returns the defaults for a folder.
+    #[must_use]
+    pub fn at(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            sharing: Sharing::default(),
+            replicator: Replicator::default(),
+            restart_limit: 3,
+            restart_window: Duration::from_secs(5),
+            close_deadline: Duration::from_secs(10),
+            maintenance_interval: Duration::from_secs(1),
+            kv: StoreConfig::default(),
+        }
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`Invalid`](Kind::Invalid) with the setting's name and range.
+    pub fn check(&self) -> larder_protocol::Result<()> {
+        if self.maintenance_interval < Duration::from_millis(10) {
+            return Err(Kind::invalid("setting maintenance_interval", "it is less than 10 ms"));
+        }
+        if !(1..=512 << 20).contains(&self.kv.own.value_bytes_max) {
+            return Err(Kind::invalid("setting kv.own.value_bytes_max", "it is not within 1 byte to 512 MiB"));
+        }
+        self.kv.common.check()
+    }
+}

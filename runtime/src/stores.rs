@@ -1,0 +1,100 @@
+//! The stores of one larder: which there are, how each is configured, and those that run.
+//!
+//! A new store is one more field in [`Stores`] and one more [`Hosted`] implementation; everything else is generic.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kameo::actor::ActorId;
+use larder_actors::kv::Kv;
+use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation};
+use larder_protocol::StoreName;
+use tokio::sync::OnceCell;
+
+use crate::settings::{Settings, StoreConfig};
+
+/// A slot for each store, filled at its first use.
+#[derive(Debug, Default)]
+pub struct Stores {
+    kv: OnceCell<StoreHandle<Kv>>,
+    running: Running,
+}
+
+/// The stores that run, in the order in which they were started; shared with the supervisor.
+pub(crate) type Running = Arc<Mutex<Vec<Arc<dyn RunningStore>>>>;
+
+impl Stores {
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// Returns the stores that run now.
+pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A store that this runtime hosts.
+pub trait Hosted: Store {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>>;
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings>;
+}
+
+impl Hosted for Kv {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.kv
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.kv
+    }
+}
+
+/// What the runtime does with any store.
+pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
+    fn name(&self) -> StoreName;
+    fn observe(&self) -> StoreObservation;
+    fn maintain(&self);
+    /// Blocks.
+    fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
+    fn is_actor(&self, id: ActorId) -> bool;
+    fn note_death(&self, reason: String);
+    fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
+    fn abandon(&self);
+}
+
+impl<S: Store> RunningStore for StoreHandle<S> {
+    fn name(&self) -> StoreName {
+        S::NAME
+    }
+
+    fn observe(&self) -> StoreObservation {
+        self.observe()
+    }
+
+    fn maintain(&self) {
+        self.maintain();
+    }
+
+    fn checkpoint_if_due(&self) -> larder_actors::Result<()> {
+        self.checkpoint_if_due()
+    }
+
+    fn is_actor(&self, id: ActorId) -> bool {
+        self.is_actor(id)
+    }
+
+    fn note_death(&self, reason: String) {
+        self.note_death(reason);
+    }
+
+    fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
+        self.close(drain).boxed()
+    }
+
+    fn abandon(&self) {
+        self.abandon();
+    }
+}
