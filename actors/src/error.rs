@@ -17,7 +17,8 @@ pub struct Error {
 
 impl Error {
     /// Returns the error with the cause this process saw.
-    pub(crate) fn caused_by(kind: Kind, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    #[must_use]
+    pub fn caused_by(kind: Kind, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self { kind: Box::new(kind), source: Some(Arc::new(source)) }
     }
 

@@ -152,6 +152,8 @@ pub enum Error {
         store: StoreName,
         /// Why.
         reason: String,
+        /// Whether the change is in the store.
+        written: Written,
     },
     /// The request's handler panicked; its change is undone.
     #[error("{store} store panicked while handling {message}")]
@@ -217,6 +219,7 @@ impl Error {
             | Self::DiskFull { written, .. }
             | Self::Restarting { written, .. }
             | Self::ShuttingDown { written, .. }
+            | Self::StoreFailed { written, .. }
             | Self::Io { written, .. } => *written,
             Self::Invalid { .. }
             | Self::TooLarge { .. }
@@ -224,7 +227,6 @@ impl Error {
             | Self::Conflict { .. }
             | Self::Overloaded { .. }
             | Self::Corrupt { .. }
-            | Self::StoreFailed { .. }
             | Self::Panicked { .. }
             | Self::Refused { .. } => Written::NotApplied,
         }

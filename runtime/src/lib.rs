@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod backup;
 pub mod blocking;
 mod error;
 mod folder;
@@ -33,7 +34,7 @@ mod supervisor;
 
 pub use error::OpenError;
 pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
-pub use larder::{CloseReport, Health, Larder};
+pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder};
 pub use larder_actors::Error;
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
@@ -48,3 +49,8 @@ pub use settings::{Replicator, Settings, Sharing, StoreConfig};
 
 /// The result of a request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Compiles the examples of the README with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

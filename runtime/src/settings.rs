@@ -38,6 +38,8 @@ pub struct Settings {
     pub close_deadline: Duration,
     /// How often each store gets a slice of maintenance (expired rows, old log rows). Default 1 s.
     pub maintenance_interval: Duration,
+    /// Room kept back on the disk in bytes, given up when it is full, so that deletes still work. Default 4 MiB; 0: none.
+    pub ballast_bytes: u64,
     /// The key–value store.
     pub kv: StoreConfig<KvSettings>,
 }
@@ -92,6 +94,7 @@ impl Settings {
             restart_window: Duration::from_secs(5),
             close_deadline: Duration::from_secs(10),
             maintenance_interval: Duration::from_secs(1),
+            ballast_bytes: 4 << 20,
             kv: StoreConfig::default(),
         }
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kameo::actor::ActorId;
 use larder_actors::kv::Kv;
-use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation};
+use larder_actors::sqlite::connection::StoreFile;
+use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
@@ -36,6 +36,14 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
     running.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// Returns the files of every store that has one, used in this process or not, in the order of their names.
+pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
+    let mut files = vec![store_file::<Kv>(&settings.path, &settings.kv.common)];
+    files.retain(|file| file.path.exists());
+    files.sort_by_key(|file| file.store.as_str());
+    files
+}
+
 /// A store that this runtime hosts.
 pub trait Hosted: Store {
     fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>>;
@@ -59,10 +67,9 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn maintain(&self);
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
-    fn is_actor(&self, id: ActorId) -> bool;
-    fn note_death(&self, reason: String);
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn abandon(&self);
+    fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -82,19 +89,15 @@ impl<S: Store> RunningStore for StoreHandle<S> {
         self.checkpoint_if_due()
     }
 
-    fn is_actor(&self, id: ActorId) -> bool {
-        self.is_actor(id)
-    }
-
-    fn note_death(&self, reason: String) {
-        self.note_death(reason);
-    }
-
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport> {
         self.close(drain).boxed()
     }
 
     fn abandon(&self) {
         self.abandon();
+    }
+
+    fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
+        self.check(is_full).boxed()
     }
 }

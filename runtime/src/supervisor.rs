@@ -1,7 +1,7 @@
 //! The supervisor: a kameo actor whose children are the stores. It restarts them, and sends them on their rounds.
 //!
-//! Start at [`start`]. kameo restarts a child by itself; this actor only tells the store what happened, and never dies
-//! with one.
+//! Start at [`start`]. kameo restarts a child by itself, and the store tells its own states; this actor never dies with
+//! one.
 //!
 //! Always true: one store's death changes nothing for another; a round blocks neither the supervisor nor a caller.
 
@@ -13,6 +13,8 @@ use kameo::Actor;
 use kameo::actor::{ActorId, ActorRef, Spawn, WeakActorRef};
 use kameo::error::{ActorStopReason, Infallible};
 use kameo::message::{Context, Message};
+use larder_actors::sqlite::ballast::Ballast;
+use larder_actors::store::StoreState;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -22,6 +24,15 @@ use crate::stores::{Running, RunningStore, snapshot};
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     running: Running,
+    ballast: Arc<Ballast>,
+}
+
+/// When the supervisor goes on its rounds, and what it looks after beside the stores.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    pub(crate) wal_grew: Arc<Notify>,
+    pub(crate) ballast: Arc<Ballast>,
+    pub(crate) interval: Duration,
 }
 
 /// A round past every store: maintenance where it is time for it, and checkpoints where they are due.
@@ -30,24 +41,19 @@ struct Round {
 }
 
 impl Actor for Supervisor {
-    type Args = Running;
+    type Args = (Running, Arc<Ballast>);
     type Error = Infallible;
 
-    async fn on_start(running: Running, _: ActorRef<Self>) -> Result<Self, Infallible> {
-        Ok(Self { running })
+    async fn on_start((running, ballast): Self::Args, _: ActorRef<Self>) -> Result<Self, Infallible> {
+        Ok(Self { running, ballast })
     }
 
     async fn on_link_died(
         &mut self,
         _: WeakActorRef<Self>,
-        id: ActorId,
-        reason: ActorStopReason,
+        _: ActorId,
+        _: ActorStopReason,
     ) -> Result<ControlFlow<ActorStopReason>, Infallible> {
-        if let Some(store) = snapshot(&self.running).iter().find(|store| store.is_actor(id))
-            && !reason.is_normal()
-        {
-            store.note_death(reason.to_string());
-        }
         Ok(ControlFlow::Continue(()))
     }
 }
@@ -56,7 +62,12 @@ impl Message<Round> for Supervisor {
     type Reply = ();
 
     async fn handle(&mut self, Round { is_maintenance_due }: Round, _: &mut Context<Self, ()>) {
-        for store in snapshot(&self.running) {
+        let stores = snapshot(&self.running);
+        if is_maintenance_due && stores.iter().all(|store| store.observe().state != StoreState::Degraded) {
+            let ballast = Arc::clone(&self.ballast);
+            tokio::task::spawn_blocking(move || ballast.restore());
+        }
+        for store in stores {
             if is_maintenance_due {
                 store.maintain();
             }
@@ -73,14 +84,10 @@ fn checkpoint(store: &dyn RunningStore) {
 }
 
 /// Starts the supervisor on the runtime's own threads, and its rounds.
-pub(crate) fn start(
-    runtime: &Handle,
-    running: Running,
-    wal_grew: Arc<Notify>,
-    interval: Duration,
-) -> ActorRef<Supervisor> {
+pub(crate) fn start(runtime: &Handle, running: Running, rounds: Rounds) -> ActorRef<Supervisor> {
+    let Rounds { wal_grew, ballast, interval } = rounds;
     let _entered = runtime.enter();
-    let supervisor = Supervisor::spawn_with_mailbox(running, kameo::mailbox::unbounded());
+    let supervisor = Supervisor::spawn_with_mailbox((running, ballast), kameo::mailbox::unbounded());
     let weak = supervisor.downgrade();
     runtime.spawn(async move {
         let mut ticks = tokio::time::interval(interval);

@@ -6,6 +6,20 @@
 
 // `cfg(test)` holds here in any case; saying it lets clippy's allow-…-in-tests reach helper functions too.
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod processes;
+#[cfg(test)]
+mod support;
+// The example's load and proof, run here under kills.
+#[cfg(test)]
+#[path = "../../examples/torture/harness/mod.rs"]
+mod torture;

@@ -6,6 +6,7 @@
 //! Always true: an expired entry is never answered, swept or not; a value is verified against its checksum before it is
 //! answered; collections and keys only ever reach SQL as bound parameters.
 
+mod check;
 mod collections;
 mod fields;
 mod memory;

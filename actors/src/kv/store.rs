@@ -10,10 +10,10 @@ use larder_protocol::kv::{
 use serde::{Deserialize, Serialize};
 
 use super::memory::KvMemory;
-use super::{collections, fields, memory, scan, transaction, values};
+use super::{check, collections, fields, memory, scan, transaction, values};
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
 
 /// The key–value store.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ impl Store for Kv {
         values::sweep(context, rows_max)
     }
 
+    fn check(context: &ReadContext<'_, Self>, found: &mut dyn FnMut(String)) -> Outcome<()> {
+        check::check(context, found)
+    }
+
     fn is_run_time_object(name: &str, sql: &str) -> bool {
         fields::is_field_index(name, sql)
     }
@@ -69,15 +73,15 @@ handlers! {
         write PutValues => values::put_many;
         write PutIfAbsent => values::put_if_absent;
         write CompareAndPut => values::compare_and_put;
-        write DeleteValue => values::delete;
-        write DeleteValues => values::delete_many;
-        write CompareAndDelete => values::compare_and_delete;
-        write DeleteTagged => values::delete_tagged;
+        make_room DeleteValue => values::delete;
+        make_room DeleteValues => values::delete_many;
+        make_room CompareAndDelete => values::compare_and_delete;
+        make_room DeleteTagged => values::delete_tagged;
         write IncrementValue => values::increment;
         write TouchValue => values::touch;
-        write PopValue => values::pop;
+        make_room PopValue => values::pop;
         write ApplyTransaction => transaction::apply;
-        write DropCollection => collections::drop_collection;
+        make_room DropCollection => collections::drop_collection;
         write DeclareField => fields::declare;
         in_place GetValue => values::get, memory memory::get;
         sized GetValues where |message| message.keys.len() <= values::KEYS_IN_PLACE_MAX => values::get_many;

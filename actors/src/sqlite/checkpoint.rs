@@ -52,6 +52,8 @@ pub struct WalStats {
     pub frames: u32,
     /// Frames of those that the last checkpoint already moved.
     pub checkpointed_frames: u32,
+    /// A reader kept the last checkpoint from finishing a WAL past its hard cap.
+    pub is_pinned: bool,
     /// How long ago the last commit was.
     pub idle_for: Duration,
 }
@@ -62,7 +64,8 @@ pub fn next_checkpoint(wal: WalStats, settings: &CheckpointSettings) -> Option<C
     if wal.frames == 0 {
         return None;
     }
-    if wal.idle_for >= settings.idle {
+    // A WAL that a reader let grow is cut back as soon as that reader is gone.
+    if wal.idle_for >= settings.idle || wal.is_pinned {
         return Some(CheckpointMode::Truncate);
     }
     let waiting = wal.frames.saturating_sub(wal.checkpointed_frames);

@@ -26,6 +26,9 @@ pub const SQLITE_VERSION_NUMBER_MIN: i32 = 3_051_003;
 /// Statements kept compiled per connection; not caching them costs reads 39 %.
 const CACHED_STATEMENT_COUNT: usize = 128;
 
+/// A WAL file is kept at this size, since growing it anew costs; one that grew beyond is cut back.
+const WAL_FILE_BYTES_KEPT: i64 = 64 << 20;
+
 /// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,13 +65,22 @@ impl StoreFile {
     /// be read or written.
     pub fn prepare(&self) -> Result<()> {
         check_sqlite_version()?;
-        let created = self.create_if_missing()?;
+        self.create_if_missing()?;
+        self.undo_broken_creation()?;
+        self.prepare_existing()?;
+        // Every time: whoever created the file may have died before this.
+        self.sync_folder()
+    }
+
+    /// Does the same for a file that must be there: one that vanished is an error, and not made anew without its rows.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_existing(&self) -> Result<()> {
         let identity = self.identify()?;
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         self.initialise(&mut connection, identity).map_err(|e| self.failure("preparing its file", e))?;
-        self.verify_schema(&connection)?;
-        drop(connection);
-        if created { self.sync_folder() } else { Ok(()) }
+        self.verify_schema(&connection)
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.
@@ -106,17 +118,34 @@ impl StoreFile {
     }
 
     #[expect(clippy::disallowed_methods, reason = "`create_new` never opens a file that exists, so none that is live")]
-    fn create_if_missing(&self) -> Result<bool> {
+    fn create_if_missing(&self) -> Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         // SQLite gives the WAL and the shared memory the main file's permissions.
         match options.open(&self.path) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(self.refused(format!("it cannot be created ({e})"), e)),
         }
+    }
+
+    /// Undoes the file's first page, where a process died while it wrote that: [`identify`](Self::identify) only reads,
+    /// and with a rollback journal beside the file it could not. From then on the file is in WAL mode and has no journal.
+    fn undo_broken_creation(&self) -> Result<()> {
+        let mut journal = self.path.clone().into_os_string();
+        journal.push("-journal");
+        let is_first_page = self.path.metadata().is_ok_and(|file| file.len() <= u64::from(self.schema.page_bytes));
+        if !(is_first_page && Path::new(&journal).exists()) {
+            return Ok(());
+        }
+        // Any read rolls back; while a living process holds the journal, it waits.
+        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection
+            .pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0))
+            .map_err(|e| self.refused(format!("it cannot be read as a database ({e})"), e))?;
+        Ok(())
     }
 
     /// A new file is only safe once the folder's entry for it is on disk.
@@ -155,6 +184,8 @@ impl StoreFile {
         connection.pragma_update(None, "fullfsync", true)?;
         // A checkpoint inside COMMIT is half of all write time; the supervisor and the writer's caps do it instead.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // After a long WAL was folded in, its file shrinks to this at the next commit.
+        connection.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES_KEPT, |_| Ok(()))?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
         self.set_cache(connection)
     }
@@ -196,6 +227,36 @@ impl StoreFile {
     }
 }
 
+/// Creates the file of a copy, which must not exist, to be written by SQLite's backup.
+#[expect(clippy::disallowed_methods, reason = "a new file, which no other connection has open")]
+pub(super) fn create_copy(path: &Path) -> Result<Connection> {
+    let refused = |reason: String, source| {
+        Error::caused_by(Kind::Refused { what: format!("file {}", path.display()), reason }, source)
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|e| {
+        let reason = format!("it cannot be created ({e})");
+        Error::caused_by(Kind::Refused { what: format!("file {}", path.display()), reason }, e)
+    })?;
+    let mut connection = Connection::open(path).map_err(|e| refused(format!("it cannot be opened ({e})"), e))?;
+    harden(&mut connection).map_err(|e| refused(format!("it cannot be set up ({e})"), e))?;
+    Ok(connection)
+}
+
+/// Runs `work` on a connection that meanwhile waits for no lock.
+pub(crate) fn without_waiting<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let result = work(connection);
+    connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
+    result
+}
+
 /// Settings of every connection, before it reads a byte of the schema.
 fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
@@ -207,9 +268,7 @@ fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     ] {
         connection.set_db_config(option, value)?;
     }
-    for (limit, value) in [(Limit::SQLITE_LIMIT_ATTACHED, 0), (Limit::SQLITE_LIMIT_EXPR_DEPTH, 400)] {
-        connection.set_limit(limit, value)?;
-    }
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENT_COUNT);
@@ -223,4 +282,76 @@ fn check_sqlite_version() -> Result<()> {
     let reason =
         format!("version {} has a bug that can corrupt a WAL file; 3.51.3 or newer is needed", rusqlite::version());
     Err(Kind::Refused { what: "SQLite".to_owned(), reason }.into())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "makes the files that a process leaves which dies while it creates one")]
+mod tests {
+    use super::*;
+
+    fn file(folder: &Path) -> StoreFile {
+        StoreFile {
+            store: StoreName::Kv,
+            path: folder.join("kv.db"),
+            schema: FileSchema {
+                application_id: 0x4C72_0000,
+                page_bytes: 4096,
+                migrations: &["CREATE TABLE a (b INTEGER) STRICT"],
+            },
+            durability: Durability::Durable,
+            cache_bytes: 1 << 20,
+            is_run_time_object: |_, _| false,
+        }
+    }
+
+    fn has_schema(file: &StoreFile) -> bool {
+        file.reader().unwrap().query_row("SELECT count(*) FROM a", [], |row| row.get::<_, i64>(0)).is_ok()
+    }
+
+    /// A process that was killed between setting WAL mode and its first commit left a file that was refused for ever,
+    /// because it had a page but not yet our application id.
+    #[test]
+    fn file_without_a_schema_yet_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL").unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        drop(connection);
+        assert_eq!(file.path.metadata().unwrap().len(), 4096);
+        file.prepare().unwrap();
+        assert!(has_schema(&file));
+    }
+
+    /// The same a moment earlier: the first page is written, and the journal that would undo it is still there.
+    #[test]
+    fn file_with_the_journal_of_its_first_page_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA application_id = 1").unwrap();
+        drop(connection);
+        // Journal header: magic, no records, nonce, a database of 0 pages before, sectors of 512, pages of 4096 bytes.
+        let mut journal = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+        for number in [0_u32, 0, 0, 512, 4096] {
+            journal.extend(number.to_be_bytes());
+        }
+        journal.resize(512, 0);
+        std::fs::write(folder.path().join("kv.db-journal"), journal).unwrap();
+        assert!(file.identify().is_err(), "the case that this is about");
+        file.prepare().unwrap();
+        assert!(has_schema(&file));
+    }
+
+    #[test]
+    fn another_program_s_file_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = file(folder.path());
+        let connection = Connection::open(&file.path).unwrap();
+        connection.execute_batch("CREATE TABLE theirs (a)").unwrap();
+        drop(connection);
+        let before = std::fs::read(&file.path).unwrap();
+        assert!(matches!(file.prepare().unwrap_err().kind(), Kind::Refused { .. }));
+        assert_eq!(std::fs::read(&file.path).unwrap(), before);
+    }
 }

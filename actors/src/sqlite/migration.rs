@@ -36,7 +36,7 @@ impl FileSchema {
 /// What a file is, before anything is done to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Nothing was ever stored in it.
+    /// Nothing was ever stored in it: a new file, or one whose creator died before the first commit.
     Empty,
     /// Ours, at this version, which is not newer than the build's.
     Ours(i32),
@@ -56,8 +56,8 @@ pub(super) fn identify(connection: &Connection, schema: &FileSchema, file: &str)
             Err(newer(file, version, schema))
         };
     }
-    let page_count = pragma("page_count").map_err(|e| refused(file, e))?;
-    if page_count == 0 {
+    let object_count = || connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    if (application_id, version) == (0, 0) && object_count().map_err(|e| refused(file, e))? == 0 {
         return Ok(Identity::Empty);
     }
     Err(Kind::Refused {

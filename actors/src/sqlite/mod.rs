@@ -5,10 +5,12 @@
 //! Always true: connections are opened in `connection` only, where every one of them is hardened; nothing opens a live
 //! database file with `std::fs`, because closing such a descriptor drops SQLite's locks.
 
+pub mod ballast;
 pub mod checkpoint;
 pub mod connection;
 pub mod fault;
 pub mod migration;
+pub mod snapshot;
 
 mod busy;
 pub(crate) mod turn;

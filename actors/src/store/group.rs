@@ -27,6 +27,12 @@ use crate::sqlite::turn::Turn;
 /// A group takes no further write after this long, so that the first does not wait for the last.
 const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 
+/// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
+const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
+
+/// How often a store whose WAL has reached its limit looks whether the reader that pins it is gone.
+const WAL_PINNED_PROBE: Duration = Duration::from_millis(100);
+
 /// One store's write connection and the group open on it, if any.
 pub(super) struct Group<S: Store> {
     shared: Arc<StoreShared<S>>,
@@ -43,6 +49,10 @@ pub(super) struct Group<S: Store> {
     broken: Option<Error>,
     /// The WAL's length at the writer's last checkpoint.
     attempted_at_frames: u32,
+    /// When a write last found the disk full; `None` once one succeeded.
+    disk_full_at: Option<Instant>,
+    /// When a WAL at its limit was last looked at.
+    wal_pinned_at: Option<Instant>,
     /// Last, so that it is given back after the connection is closed.
     _lease: Lease<S>,
 }
@@ -91,6 +101,8 @@ impl<S: Store> Group<S> {
             began: None,
             broken: None,
             attempted_at_frames: 0,
+            disk_full_at: None,
+            wal_pinned_at: None,
             _lease: lease,
         })
     }
@@ -100,7 +112,7 @@ impl<S: Store> Group<S> {
         if self.is_full() {
             self.commit();
         }
-        if let Err(error) = self.begin() {
+        if let Err(error) = self.check_room(job.as_ref()).and_then(|()| self.begin()) {
             return job.settle(Err(error));
         }
         if job.is_past_deadline() {
@@ -126,6 +138,8 @@ impl<S: Store> Group<S> {
         let result = self.end_transaction();
         if result.is_ok() {
             self.publish(began, sequence);
+        } else if self.disk_full_at.is_some() {
+            self.relieve_disk();
         }
         self.settle_all(&result);
     }
@@ -147,29 +161,73 @@ impl<S: Store> Group<S> {
             return;
         }
         self.attempted_at_frames = wal_frames;
-        match checkpoint::checkpoint(&self.connection, CheckpointMode::Passive) {
-            Ok(result) => self.shared.note_checkpoint(CheckpointMode::Passive, result),
-            // The data is safe in the WAL; the next checkpoint tries again.
-            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
-        }
+        self.checkpoint(CheckpointMode::Passive);
     }
 
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
-        // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
-        if !self.shared.is_replicated
-            && self.connection.busy_timeout(Duration::ZERO).is_ok()
-            && let Err(error) = checkpoint::checkpoint(&self.connection, CheckpointMode::Truncate)
-        {
-            tracing::warn!(store = %S::NAME, %error, "checkpoint at close failed; the WAL stays until the next open");
-        }
+        self.checkpoint(CheckpointMode::Truncate);
     }
 
     fn is_full(&self) -> bool {
         self.members.len() >= self.settings.group_messages_max
             || self.size_bytes >= self.settings.group_bytes_max
             || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+    }
+
+    /// Refuses a write for which there is no room, in the file system or in the WAL.
+    fn check_room(&mut self, job: &dyn Job<S>) -> Result<()> {
+        if !job.makes_room() && self.disk_full_at.is_some_and(|at| at.elapsed() < DISK_FULL_PROBE) {
+            return Err(Kind::DiskFull { store: S::NAME, written: Written::NotApplied }.into());
+        }
+        if self.is_wal_at_limit() && self.began.is_none() {
+            self.relieve_wal();
+            if self.is_wal_at_limit() {
+                let reason = format!(
+                    "a reader outside pins the WAL, which has reached its limit of {} bytes",
+                    self.settings.wal_bytes_max
+                );
+                return Err(Kind::Overloaded { store: S::NAME, reason, retry_after: WAL_PINNED_PROBE }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_wal_at_limit(&self) -> bool {
+        let frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
+        u64::from(frames) * u64::from(S::SCHEMA.page_bytes) >= self.settings.wal_bytes_max
+    }
+
+    /// Tries to start the WAL over, but not at every write.
+    fn relieve_wal(&mut self) {
+        if self.wal_pinned_at.is_some_and(|at| at.elapsed() < WAL_PINNED_PROBE) {
+            return;
+        }
+        self.wal_pinned_at = Some(Instant::now());
+        self.checkpoint(CheckpointMode::Truncate);
+    }
+
+    /// Makes room on a full disk: gives up the ballast, and folds the WAL into the file.
+    fn relieve_disk(&mut self) {
+        self.shared.ballast.release();
+        self.checkpoint(CheckpointMode::Truncate);
+    }
+
+    /// Checkpoints without waiting for anybody.
+    fn checkpoint(&mut self, mode: CheckpointMode) {
+        if self.shared.is_replicated {
+            return;
+        }
+        // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
+        let result = crate::sqlite::connection::without_waiting(&mut self.connection, |connection| {
+            checkpoint::checkpoint(connection, mode)
+        });
+        match result {
+            Ok(result) => self.shared.note_checkpoint(mode, result),
+            // The data is safe in the WAL; the next checkpoint tries again.
+            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
+        }
     }
 
     /// Opens the group's transaction, if none is open.
@@ -202,7 +260,14 @@ impl<S: Store> Group<S> {
         // Never DEFERRED: its upgrade to a writer fails at once when another process wrote meanwhile.
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Read anew each time, since another process may have written.
-        self.changes.reset(changes::newest(&self.connection)?);
+        match changes::newest(&self.connection) {
+            Ok(newest) => self.changes.reset(newest),
+            Err(error) => {
+                // Left open, it would make every later BEGIN fail.
+                self.rollback();
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -244,7 +309,7 @@ impl<S: Store> Group<S> {
         let mut members = std::mem::take(&mut self.members);
         while after != After::Intact {
             if let Err(error) = self.restart_transaction(&after) {
-                self.began = None;
+                (self.began, self.size_bytes) = (None, 0);
                 for member in members {
                     member.job.settle(Err(error.clone()));
                 }
@@ -320,8 +385,10 @@ impl<S: Store> Group<S> {
         }
         match self.resolve_failed_commit(sequence) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(fault::describe(S::NAME, "committing", Written::NotApplied, error)),
-            Err(_) => Err(fault::describe(S::NAME, "committing", Written::Unknown, error)),
+            Ok(false) if !self.changes.is_empty() => {
+                Err(fault::describe(S::NAME, "committing", Written::NotApplied, error))
+            }
+            Ok(false) | Err(_) => Err(fault::describe(S::NAME, "committing", Written::Unknown, error)),
         }
     }
 
@@ -333,7 +400,9 @@ impl<S: Store> Group<S> {
         self.reopen()?;
         let resolve = || -> rusqlite::Result<bool> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
-            let is_committed = changes::is_committed(&self.connection, sequence, self.origin)?;
+            // A group that logged nothing (only an outcome under an idempotency key) left nothing to look for.
+            let is_committed =
+                !self.changes.is_empty() && changes::is_committed(&self.connection, sequence, self.origin)?;
             let mut marker = ChangeSet::default();
             marker.reset(changes::newest(&self.connection)?);
             marker.record_all("marker", "");
@@ -353,6 +422,7 @@ impl<S: Store> Group<S> {
     fn publish(&mut self, began: Instant, sequence: Sequence) {
         if !self.changes.is_empty() {
             S::committed(&self.shared.memory, self.changes.changes());
+            self.disk_full_at = None;
             match checkpoint::wal_frames(&self.connection) {
                 Ok(wal) => self.shared.note_wal(wal.unwrap_or_default()),
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
@@ -360,7 +430,7 @@ impl<S: Store> Group<S> {
         }
         self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
         self.shared.commits.send_replace(sequence);
-        if self.shared.status.state() == StoreState::Degraded {
+        if !self.changes.is_empty() && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
     }
@@ -375,7 +445,10 @@ impl<S: Store> Group<S> {
     /// Enters the state that a fault of the file calls for.
     fn note_fault(&mut self, error: &rusqlite::Error) {
         match Fault::of(error) {
-            Fault::DiskFull => self.shared.enter(StoreState::Degraded, Some("the disk is full".to_owned())),
+            Fault::DiskFull => {
+                self.disk_full_at = Some(Instant::now());
+                self.shared.enter(StoreState::Degraded, Some("the disk is full".to_owned()));
+            }
             Fault::Io => self.shared.enter(StoreState::Degraded, Some(error.to_string())),
             Fault::Corrupt => self.shared.enter(StoreState::Quarantined, Some(error.to_string())),
             Fault::Contention | Fault::Statement | Fault::Interrupted | Fault::NoMemory => {}

@@ -4,14 +4,14 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Written};
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
@@ -26,7 +26,8 @@ use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
 use super::writer::{Close, Maintain, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, group};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
 use crate::sqlite::connection::StoreFile;
 
@@ -43,6 +44,8 @@ pub struct StoreOpening<S: Store> {
     pub is_exclusive: bool,
     /// Checkpoints are left to a replicator outside.
     pub is_replicated: bool,
+    /// The folder's ballast.
+    pub ballast: Arc<Ballast>,
     /// Restarts within the window after which the store has failed for good.
     pub restart_limit: (u32, Duration),
     /// Where state changes are told.
@@ -63,6 +66,9 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) commits: watch::Sender<Sequence>,
     pub(super) turn_path: Option<PathBuf>,
     pub(super) is_replicated: bool,
+    pub(super) ballast: Arc<Ballast>,
+    /// The end of the actor is wanted.
+    is_closing: AtomicBool,
     lease: LeaseState,
     pub(super) start_count: AtomicU32,
     pub(super) failures_in_a_row: AtomicU32,
@@ -78,6 +84,17 @@ impl<S: Store> StoreShared<S> {
             // Nobody may be listening.
             let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
         }
+    }
+
+    /// Called when the actor is gone for good.
+    fn note_end(&self) {
+        if self.is_closing.load(Ordering::Acquire) {
+            self.enter(StoreState::Stopped, None);
+        } else {
+            self.enter(StoreState::Failed, self.status.reason());
+        }
+        // Wakes subscribers, whose streams end now.
+        self.commits.send_modify(|_| ());
     }
 
     /// Notes the WAL's length after a commit.
@@ -99,6 +116,19 @@ impl<S: Store> StoreShared<S> {
         let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
         self.status.wal_frames.store(frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
+        let is_pinned = !result.is_complete() && result.frames >= self.settings.checkpoint.writer_hard_frames;
+        if self.status.is_wal_pinned.swap(is_pinned, Ordering::Relaxed) != is_pinned {
+            tracing::warn!(store = %S::NAME, is_pinned, frames = result.frames, "a reader pins the WAL, or no longer does");
+        }
+    }
+
+    /// Sets the store's file aside when a read found SQLite's own structures damaged.
+    ///
+    /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
+    fn note_read_error(&self, error: &Error) {
+        if matches!(error.kind(), Kind::Corrupt { .. }) && std::error::Error::source(error).is_some() {
+            self.enter(StoreState::Quarantined, Some(error.to_string()));
+        }
     }
 }
 
@@ -218,7 +248,7 @@ impl<S: Store> StoreHandle<S> {
         let settings = shared.settings.clone();
         let file = shared.file.clone();
         let prepared = runtime.spawn_blocking(move || file.prepare()).await;
-        prepared.map_err(|lost| Kind::StoreFailed { store: S::NAME, reason: lost.to_string() })??;
+        prepared.map_err(|lost| failed::<S>(lost.to_string()))??;
         let args = Arc::clone(&shared);
         let actor = Writer::<S>::supervise_with(supervisor, move || Arc::clone(&args))
             // A store that was closed stays closed; one that failed comes back.
@@ -233,7 +263,18 @@ impl<S: Store> StoreHandle<S> {
         let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, checkpointer };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
+        handle.watch_end();
         Ok(handle)
+    }
+
+    /// Notices when the actor is gone for good: its mailbox outlives restarts, and closes when there is to be none.
+    fn watch_end(&self) {
+        let Inner { shared, actor, runtime, .. } = &*self.inner;
+        let (shared, actor) = (Arc::clone(shared), actor.clone());
+        runtime.spawn(async move {
+            actor.wait_for_shutdown().await;
+            shared.note_end();
+        });
     }
 
     async fn wait_for_start(&self) -> Result<()> {
@@ -242,7 +283,7 @@ impl<S: Store> StoreHandle<S> {
         started.map_err(|reason| {
             self.inner.shared.enter(StoreState::Failed, Some(reason.clone()));
             self.abandon();
-            Kind::StoreFailed { store: S::NAME, reason }.into()
+            failed::<S>(reason).into()
         })
     }
 
@@ -292,20 +333,21 @@ impl<S: Store> StoreHandle<S> {
     {
         let shared = &self.inner.shared;
         shared.status.check_accepts()?;
-        if let Some(reply) = S::from_memory(&shared.memory, &message, group::now()) {
+        let now = group::now();
+        if let Some(reply) = S::from_memory(&shared.memory, &message, now) {
             shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
             return Ok(reply);
         }
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
-            let read = |connection: &Connection| S::read(&self.context(connection), &message);
+            let read = |connection: &Connection| S::read(&context(shared, connection, now), &message);
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
-                return answer;
+                return answer.inspect_err(|error| shared.note_read_error(error));
             }
         }
         let store = Arc::clone(shared);
         let size_bytes = message.size_bytes();
-        let read = move |connection: &Connection| S::read(&context(&store, connection), &message);
+        let read = move |connection: &Connection| S::read(&context(&store, connection, now), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
@@ -325,7 +367,7 @@ impl<S: Store> StoreHandle<S> {
         self.inner.readers.on_thread(thread_read::<S, T>(name, Arc::clone(&ticket), permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
-            Some(Ok(answer)) => answer,
+            Some(Ok(answer)) => answer.inspect_err(|error| self.inner.shared.note_read_error(error)),
             Some(Err(_)) => Err(self.unavailable(Written::NotApplied).into()),
             None => {
                 guard.call_off();
@@ -338,6 +380,24 @@ impl<S: Store> StoreHandle<S> {
     #[must_use]
     pub fn observe(&self) -> StoreObservation {
         self.inner.shared.status.observe(self.inner.admission.in_use())
+    }
+
+    /// Looks for damage in the store's file, all of it or (`is_full: false`) its structure alone; answers each finding.
+    ///
+    /// # Errors
+    /// When the file cannot be read at all.
+    pub async fn check(&self, is_full: bool) -> Result<Vec<String>> {
+        let store = Arc::clone(&self.inner.shared);
+        // As long as it takes: a full check reads everything.
+        let options = RequestOptions { deadline: Some(Duration::MAX), ..RequestOptions::default() };
+        let read = move |connection: &Connection| {
+            let mut findings = structure_findings(connection, is_full)?;
+            if is_full {
+                S::check(&context(&store, connection, group::now()), &mut |finding| findings.push(finding))?;
+            }
+            Ok(findings)
+        };
+        self.on_thread("check", 0, options, read).await
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
@@ -361,6 +421,7 @@ impl<S: Store> StoreHandle<S> {
         let wal = WalStats {
             frames: shared.status.wal_frames.load(Ordering::Relaxed),
             checkpointed_frames: shared.status.wal_checkpointed_frames.load(Ordering::Relaxed),
+            is_pinned: shared.status.is_wal_pinned.load(Ordering::Relaxed),
             idle_for: shared.status.idle_for(),
         };
         match next_checkpoint(wal, &shared.settings.checkpoint) {
@@ -391,6 +452,7 @@ impl<S: Store> StoreHandle<S> {
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
         let Inner { shared, admission, readers, actor, runtime, checkpointer } = &*self.inner;
+        shared.is_closing.store(true, Ordering::Release);
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         // Queued behind every accepted write. A dead actor has nothing to drain.
@@ -406,9 +468,7 @@ impl<S: Store> StoreHandle<S> {
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
-        if !is_drained {
-            actor.kill();
-        }
+        // Past the deadline the actor still finishes what it has: there is no cutting off a commit.
         shared.enter(StoreState::Stopped, None);
         // Wakes subscribers, whose streams end now.
         shared.commits.send_modify(|_| ());
@@ -417,21 +477,15 @@ impl<S: Store> StoreHandle<S> {
 
     /// Tells the actor to end, without waiting: for a runtime that is dropped.
     pub fn abandon(&self) {
+        self.inner.shared.is_closing.store(true, Ordering::Release);
         self.inner.admission.close();
         let _ = self.inner.actor.tell(Close).try_send();
     }
 
-    /// Returns whether the actor of this store is the one with `id`, to match a supervisor's news.
-    #[must_use]
-    pub fn is_actor(&self, id: kameo::actor::ActorId) -> bool {
-        self.inner.actor.id() == id
-    }
-
-    /// Called by the supervisor when the actor died: it is being restarted, or has failed for good.
-    pub fn note_death(&self, reason: String) {
-        let is_over = !self.inner.actor.is_alive();
-        let state = if is_over { StoreState::Failed } else { StoreState::Restarting };
-        self.inner.shared.enter(state, Some(reason));
+    /// Opens one more read connection.
+    #[cfg(test)]
+    pub(super) fn reader_for_test(&self) -> Result<Connection> {
+        self.inner.shared.file.reader()
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -447,36 +501,42 @@ impl<S: Store> StoreHandle<S> {
         Deadline::after(duration, &self.inner.runtime)
     }
 
-    fn context<'a>(&'a self, connection: &'a Connection) -> ReadContext<'a, S> {
-        context(&self.inner.shared, connection)
-    }
-
     /// The answer to a request that the actor did not take, or lost.
     fn unavailable(&self, written: Written) -> Kind {
-        match self.inner.shared.status.check_accepts() {
-            Err(kind) => kind,
-            Ok(()) => Kind::Restarting { store: S::NAME, written, retry_after: Duration::from_millis(50) },
-        }
+        self.inner.shared.status.unavailable(written)
     }
 }
 
-fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
-    let StoreOpening { folder, settings, store_settings, is_exclusive, is_replicated, events, wal_grew, .. } = opening;
-    let file = StoreFile {
+fn failed<S: Store>(reason: String) -> Kind {
+    Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
+}
+
+/// Returns where and how a store keeps its file, whether it runs or not.
+#[must_use]
+pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFile {
+    StoreFile {
         store: S::NAME,
         path: folder.join(format!("{}.db", S::NAME)),
         schema: S::SCHEMA,
         durability: settings.durability,
         cache_bytes: settings.cache_bytes,
         is_run_time_object: S::is_run_time_object,
-    };
+    }
+}
+
+fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
+    let StoreOpening {
+        folder, settings, store_settings, is_exclusive, is_replicated, ballast, events, wal_grew, ..
+    } = opening;
     StoreShared {
-        file,
+        file: store_file::<S>(&folder, &settings),
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),
         turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
         is_replicated,
+        ballast,
+        is_closing: AtomicBool::new(false),
         lease: LeaseState::default(),
         start_count: AtomicU32::new(0),
         failures_in_a_row: AtomicU32::new(0),
@@ -487,8 +547,16 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
     }
 }
 
-fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection) -> ReadContext<'a, S> {
-    ReadContext { connection, now: group::now(), settings: &shared.store_settings, memory: &shared.memory }
+fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
+    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
+}
+
+/// What SQLite's own check finds, at most 100 findings.
+fn structure_findings(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
+    let sql = if is_full { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
+    let mut statement = connection.prepare(sql)?;
+    let findings = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(findings.into_iter().filter(|finding| finding != "ok").collect())
 }
 
 /// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.

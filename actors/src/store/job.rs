@@ -22,6 +22,9 @@ pub(super) trait Job<S: Store>: Send {
     /// Bytes the message holds.
     fn size_bytes(&self) -> usize;
 
+    /// Whether the write makes room on the disk.
+    fn makes_room(&self) -> bool;
+
     /// Marks the write as running; answers `false` when nobody wants it any more.
     fn start(&self, connection: &Connection) -> bool;
 
@@ -73,6 +76,10 @@ impl<S: WriteHandler<M>, M: Message> Job<S> for WriteJob<M> {
 
     fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    fn makes_room(&self) -> bool {
+        S::MAKES_ROOM
     }
 
     fn start(&self, connection: &Connection) -> bool {

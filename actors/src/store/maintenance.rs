@@ -45,6 +45,10 @@ impl<S: Store> Job<S> for Slice {
         0
     }
 
+    fn makes_room(&self) -> bool {
+        true
+    }
+
     fn start(&self, _: &Connection) -> bool {
         true
     }

@@ -19,11 +19,13 @@ mod readers;
 mod settings;
 mod status;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod writer;
 
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
-pub use handle::{CloseReport, StoreHandle, StoreOpening};
+pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
 pub use hot::HotTier;
 pub use settings::StoreSettings;
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
@@ -61,6 +63,13 @@ pub trait Store: Sized + Send + Sync + 'static {
     /// When SQLite fails; nothing of the sweep is kept then.
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize>;
 
+    /// Looks at every row for damage that SQLite cannot see, and tells `found` of each; pages by key, so that no read
+    /// transaction is long.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    fn check(context: &ReadContext<'_, Self>, found: &mut dyn FnMut(String)) -> Outcome<()>;
+
     /// Returns whether a schema object beyond the migrations' is one that the store makes at run time.
     #[must_use]
     fn is_run_time_object(_name: &str, _sql: &str) -> bool {
@@ -79,6 +88,9 @@ pub enum ReadLane {
 
 /// A store that executes the write `M`.
 pub trait WriteHandler<M: Message>: Store {
+    /// Whether the message makes room: such writes are tried even while the disk is full.
+    const MAKES_ROOM: bool;
+
     /// Executes `message` inside the open transaction. It may run again after a neighbour failed.
     ///
     /// # Errors
@@ -118,7 +130,7 @@ pub trait Ask: Message {
 
 /// Lists what a store can be asked, one line a message: the lane, the message, the function that handles it.
 ///
-/// `write` runs in the writer's transaction; `in_place` on the caller's thread; `on_thread` on a reader thread; `sized`
+/// `write` runs in the writer's transaction, and so does `make_room`, even while the disk is full; `in_place` on the caller's thread; `on_thread` on a reader thread; `sized`
 /// in place while a condition on the message holds.
 #[macro_export]
 macro_rules! handlers {
@@ -126,7 +138,14 @@ macro_rules! handlers {
         $($crate::handlers!(@one $lane, $store, $message, $function $(, small $small)? $(, memory $memory)?);)*
     };
     (@one write, $store:ty, $message:ty, $function:path) => {
+        $crate::handlers!(@write $store, $message, $function, false);
+    };
+    (@one make_room, $store:ty, $message:ty, $function:path) => {
+        $crate::handlers!(@write $store, $message, $function, true);
+    };
+    (@write $store:ty, $message:ty, $function:path, $makes_room:literal) => {
         impl $crate::store::WriteHandler<$message> for $store {
+            const MAKES_ROOM: bool = $makes_room;
             fn write(
                 context: &mut $crate::store::WriteContext<'_, Self>,
                 message: &$message,

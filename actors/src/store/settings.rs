@@ -23,7 +23,7 @@ pub struct StoreSettings {
     pub group_bytes_max: usize,
     /// How long a caller waits that names no deadline of its own. Default 30 s.
     pub deadline: Duration,
-    /// Page cache of each connection in bytes. Default 8 MiB. Higher: more memory, times the connections.
+    /// Page cache of each connection in bytes. Default 16 MiB. Higher: more memory, times the connections.
     pub cache_bytes: u64,
     /// Most connections for reads on the callers' own threads, 1 to 64. Default 8; further readers use the threads.
     pub in_place_connections_max: usize,
@@ -33,6 +33,9 @@ pub struct StoreSettings {
     pub reads_in_place: bool,
     /// When the WAL is moved into the main file.
     pub checkpoint: CheckpointSettings,
+    /// Largest WAL in bytes, 1 MiB to 1 TiB. Default 1 GiB. It only grows past the checkpoint limits while a reader
+    /// outside this process pins it; at this size writes get `Overloaded` until the reader is gone.
+    pub wal_bytes_max: u64,
     /// How long outcomes of writes with an idempotency key are kept. Default 24 h.
     pub idempotency_kept: Duration,
     /// How long the change log is kept. Default 24 h.
@@ -50,11 +53,12 @@ impl Default for StoreSettings {
             group_messages_max: 1_024,
             group_bytes_max: 8 << 20,
             deadline: Duration::from_secs(30),
-            cache_bytes: 8 << 20,
+            cache_bytes: 16 << 20,
             in_place_connections_max: 8,
             reader_threads: 2,
             reads_in_place: true,
             checkpoint: CheckpointSettings::default(),
+            wal_bytes_max: 1 << 30,
             idempotency_kept: Duration::from_secs(24 * 3600),
             change_log_kept: Duration::from_secs(24 * 3600),
             change_log_writes_max: 1_000_000,
@@ -74,6 +78,10 @@ impl StoreSettings {
         in_range("group_bytes_max", self.group_bytes_max, 1, u32::MAX as usize)?;
         in_range("in_place_connections_max", self.in_place_connections_max, 1, 64)?;
         in_range("reader_threads", self.reader_threads, 1, 64)?;
+        if !(1 << 20..=1 << 40).contains(&self.wal_bytes_max) {
+            let reason = format!("{} is not within 1 MiB to 1 TiB", self.wal_bytes_max);
+            return Err(larder_protocol::Error::invalid("setting wal_bytes_max", reason));
+        }
         if self.deadline.is_zero() {
             return Err(larder_protocol::Error::invalid("setting deadline", "it is zero"));
         }

@@ -4,11 +4,14 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use larder_protocol::{Error as Kind, StoreName, Written};
 use serde::{Deserialize, Serialize};
+
+/// What a caller should wait whose request met a restart; the first one takes a few milliseconds.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// In which state a store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,8 @@ pub struct StoreObservation {
     pub memory_read_count: u64,
     /// Frames in the WAL after the newest commit.
     pub wal_frames: u32,
+    /// A reader, most likely of another program, keeps the WAL from starting over.
+    pub is_wal_pinned: bool,
     /// Checkpoints done, by supervisor and writer.
     pub checkpoint_count: u64,
     /// Messages whose handler panicked; each was undone and answered.
@@ -110,7 +115,7 @@ pub(super) struct Status {
     store: StoreName,
     condition: Mutex<(StoreState, Option<String>)>,
     /// Set while the state accepts requests, so that the hot path takes no lock.
-    accepts: std::sync::atomic::AtomicBool,
+    accepts: AtomicBool,
     opened: Instant,
     pub(super) commit_count: AtomicU64,
     pub(super) write_count: AtomicU64,
@@ -122,6 +127,7 @@ pub(super) struct Status {
     pub(super) memory_read_count: AtomicU64,
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
+    pub(super) is_wal_pinned: AtomicBool,
     pub(super) checkpoint_count: AtomicU64,
     pub(super) panic_count: AtomicU64,
     pub(super) restart_count: AtomicU64,
@@ -146,6 +152,7 @@ impl Status {
             memory_read_count: AtomicU64::default(),
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
+            is_wal_pinned: AtomicBool::default(),
             checkpoint_count: AtomicU64::default(),
             panic_count: AtomicU64::default(),
             restart_count: AtomicU64::default(),
@@ -158,17 +165,22 @@ impl Status {
         self.condition().0
     }
 
-    /// Enters `state`; answers whether that is a change. Stopped and failed stores stay so.
+    /// Enters `state`; answers whether that is a change, or only a newer reason. Stopped and failed stores stay so.
     pub(super) fn enter(&self, state: StoreState, reason: Option<String>) -> bool {
         let mut condition = self.condition();
-        let is_final = matches!(condition.0, StoreState::Stopped | StoreState::Failed);
-        if is_final || condition.0 == state {
+        if matches!(condition.0, StoreState::Stopped | StoreState::Failed) {
             return false;
         }
+        let is_change = condition.0 != state;
         *condition = (state, reason);
         let accepts = !matches!(state, StoreState::Stopped | StoreState::Failed | StoreState::Quarantined);
         self.accepts.store(accepts, Ordering::Release);
-        true
+        is_change
+    }
+
+    /// Returns why the store is in its state, where there is a reason.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.condition().1.clone()
     }
 
     /// Answers at once for a store that will not answer any more.
@@ -176,13 +188,21 @@ impl Status {
         if self.accepts.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (state, reason) = self.condition().clone();
+        Err(self.unavailable(Written::NotApplied))
+    }
+
+    /// Returns the answer to a request that the actor did not take, or lost; `written` is what is known of it.
+    pub(super) fn unavailable(&self, written: Written) -> Kind {
+        let (store, (state, reason)) = (self.store, self.condition().clone());
         let reason = reason.unwrap_or_else(|| "no reason is known".to_owned());
-        Err(match state {
-            StoreState::Quarantined => Kind::Corrupt { store: self.store, detail: reason },
-            StoreState::Failed => Kind::StoreFailed { store: self.store, reason },
-            _ => Kind::ShuttingDown { store: self.store, written: Written::NotApplied },
-        })
+        match state {
+            StoreState::Quarantined if written == Written::NotApplied => Kind::Corrupt { store, detail: reason },
+            StoreState::Quarantined | StoreState::Failed => Kind::StoreFailed { store, reason, written },
+            StoreState::Stopped => Kind::ShuttingDown { store, written },
+            StoreState::Starting | StoreState::Serving | StoreState::Degraded | StoreState::Restarting => {
+                Kind::Restarting { store, written, retry_after: RETRY_AFTER }
+            }
+        }
     }
 
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {
@@ -219,6 +239,7 @@ impl Status {
             thread_read_count: read(&self.thread_read_count),
             memory_read_count: read(&self.memory_read_count),
             wal_frames: self.wal_frames.load(Ordering::Relaxed),
+            is_wal_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
             checkpoint_count: read(&self.checkpoint_count),
             panic_count: read(&self.panic_count),
             restart_count: read(&self.restart_count),
@@ -298,5 +319,14 @@ mod tests {
         assert!(status.enter(StoreState::Failed, Some("three restarts".to_owned())));
         assert!(!status.enter(StoreState::Serving, None));
         assert!(matches!(status.check_accepts(), Err(Kind::StoreFailed { reason, .. }) if reason == "three restarts"));
+    }
+
+    #[test]
+    fn a_request_lost_on_the_way_is_never_called_not_applied() {
+        for state in [StoreState::Serving, StoreState::Restarting, StoreState::Quarantined, StoreState::Failed] {
+            let status = Status::new(StoreName::Kv);
+            status.enter(state, None);
+            assert_eq!(status.unavailable(Written::Unknown).written(), Written::Unknown, "{state:?}");
+        }
     }
 }

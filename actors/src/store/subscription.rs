@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt};
 use larder_protocol::change::{Commit, Notice};
-use larder_protocol::{RequestOptions, Sequence};
+use larder_protocol::{Class, RequestOptions, Sequence};
 use tokio::sync::watch;
 
 use super::handle::{Deadline, StoreHandle};
@@ -56,6 +56,8 @@ impl Notices {
             match follower.next().await {
                 Ok(Some(notice)) => Some((Ok(notice), Some(follower))),
                 Ok(None) => None,
+                // The store closes; that is the stream's end and no failure.
+                Err(error) if error.class() == Class::ShuttingDown => None,
                 // The reader cannot know what it missed; it subscribes anew when the store is well again.
                 Err(error) => Some((Err(error), None)),
             }

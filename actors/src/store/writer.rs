@@ -5,13 +5,14 @@
 //! Always true: no panic or error of a handler reaches kameo, which would drop the messages behind it; the actor fails
 //! only where no message is in hand, when its connection cannot be had again.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kameo::Actor;
 use kameo::actor::{ActorRef, WeakActorRef};
-use kameo::error::ActorStopReason;
+use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 
@@ -79,6 +80,17 @@ impl<S: Store> Actor for Writer<S> {
         Ok(mailbox.recv().await)
     }
 
+    /// Told here and not by the supervisor, which hears of it when the next incarnation may already be serving.
+    async fn on_panic(
+        &mut self,
+        _actor: WeakActorRef<Self>,
+        panic: PanicError,
+    ) -> Result<ControlFlow<ActorStopReason>, Error> {
+        let cause = panic.with_downcast_ref(|error: &Error| described(error));
+        self.shared.enter(StoreState::Restarting, Some(cause.unwrap_or_else(|| panic.to_string())));
+        Ok(ControlFlow::Break(ActorStopReason::Panicked(panic)))
+    }
+
     async fn on_stop(&mut self, _actor: WeakActorRef<Self>, _reason: ActorStopReason) -> Result<(), Error> {
         self.group.close();
         Ok(())
@@ -91,8 +103,17 @@ fn restart<S: Store>(lease: Lease<S>) -> Result<Group<S>, Error> {
     let shared = lease.shared();
     shared.status.restart_count.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(back_off(shared.failures_in_a_row.fetch_add(1, Ordering::AcqRel)));
-    shared.file.prepare()?;
-    Group::open(lease)
+    let told = Arc::clone(shared);
+    let opened = shared.file.prepare_existing().and_then(|()| Group::open(lease));
+    opened.inspect_err(|error| told.enter(StoreState::Restarting, Some(described(error))))
+}
+
+/// Returns the error with its cause, for a state's reason.
+fn described(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 fn back_off(failures_in_a_row: u32) -> Duration {

@@ -459,6 +459,14 @@ impl<T: Send + 'static> Scan<T> {
         })
     }
 
+    /// Only keys from `from` (included) on.
+    pub fn starting_at(self, from: impl AsRef<str>) -> Self {
+        self.change(|scan| {
+            scan.range = KeyRange::Between { from: Some(Key::new(from)?), to: None };
+            Ok(())
+        })
+    }
+
     /// From the greatest key down.
     pub fn reverse(self) -> Self {
         self.change(|scan| {

@@ -1,0 +1,81 @@
+//! larder through its public handles, with every setting at its default but durability.
+
+use std::process::ExitCode;
+
+use larder::{Durability, Larder, RawCollection};
+use peer_harness::Result;
+use peer_harness::callers::Carrier;
+use peer_harness::kv::{OpenOptions, Peer, Row};
+use peer_harness::peer::{self, About, locked_versions};
+
+fn main() -> ExitCode {
+    peer::main(&[("kv", peer_harness::kv::serve::<LarderKv>)])
+}
+
+struct LarderKv {
+    larder: Larder,
+    entries: RawCollection,
+}
+
+impl Peer for LarderKv {
+    const WRITERS: Carrier = Carrier::Task;
+
+    fn about() -> About {
+        About {
+            versions: locked_versions(include_str!("../../Cargo.lock"), &["larder", "kameo", "rusqlite"]),
+            durable: "Durable, the default: each commit group is synced before its writes are acknowledged".to_owned(),
+            relaxed: "Relaxed: a crash of the process loses nothing, a power cut may lose the newest commits, never \
+                      consistency"
+                .to_owned(),
+            callers: "tasks; reads in place; only hot-64 opens the folder as Exclusive, with the value cache"
+                .to_owned(),
+        }
+    }
+
+    async fn open(options: OpenOptions) -> Result<Self> {
+        let durability = match options.durability {
+            peer::Durability::Durable => Durability::Durable,
+            peer::Durability::Relaxed => Durability::Relaxed,
+        };
+        let builder = Larder::builder(options.folder).kv(|kv| kv.common.durability = durability);
+        let builder = if options.is_hot { builder.exclusive() } else { builder };
+        let larder = builder.open().await?;
+        let entries = larder.kv().bytes("bench");
+        Ok(Self { larder, entries })
+    }
+
+    async fn put(&self, key: String, value: Vec<u8>) -> Result<()> {
+        self.entries.put(key, value).await?;
+        Ok(())
+    }
+
+    async fn put_many(&self, rows: Vec<Row>) -> Result<()> {
+        self.entries.put_many(rows).await?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.entries.get(key).await?.map(|value| value.to_vec()))
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool> {
+        Ok(self.entries.delete(key).await?)
+    }
+
+    async fn scan(&self, from: &str, limit: usize) -> Result<Vec<Row>> {
+        // A start is any text to the script; larder's keys are checked: "" is the beginning, and a key with a NUL appended
+        // is the place behind that key.
+        let scan = match (from, from.strip_suffix('\0')) {
+            ("", _) => self.entries.scan(),
+            (_, Some(key)) => self.entries.scan().after(key),
+            (key, None) => self.entries.scan().starting_at(key),
+        };
+        let page = scan.limit(limit).page().await?;
+        Ok(page.into_iter().map(|(key, value)| (key.into(), value.to_vec())).collect())
+    }
+
+    async fn close(self) -> Result<()> {
+        self.larder.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! rusqlite by hand: the limit that the others are held against.
+
+mod kv;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    peer_harness::peer::main(&[("kv", peer_harness::kv::serve::<kv::Raw>)])
+}

@@ -1,0 +1,126 @@
+//! The load: many callers, each taking the next id, and a log line before and after each operation.
+//!
+//! Start at [`run`].
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use larder::{Durability, Larder};
+
+use super::history::History;
+use super::plan::{Outcome, Plan, plan, store_of, written_word};
+use super::sabotage::Lie;
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct RunOptions {
+    pub(crate) folder: PathBuf,
+    pub(crate) seed: u64,
+    pub(crate) stores: Vec<String>,
+    pub(crate) durability: Durability,
+    pub(crate) callers: u64,
+    pub(crate) duration: Duration,
+    pub(crate) earlier_log: Option<PathBuf>,
+    pub(crate) lie: Option<Lie>,
+}
+
+/// What the callers share.
+struct Load {
+    options: RunOptions,
+    larder: Larder,
+    plans: Vec<Box<dyn Plan>>,
+    log: Log,
+    next_id: AtomicU64,
+    /// Ids of an earlier run to send again.
+    repeated: Mutex<Vec<u64>>,
+    until: Instant,
+}
+
+/// The log: a line is one write, so that a kill cuts none in two.
+struct Log {
+    output: Mutex<Box<dyn Write + Send>>,
+    is_lost: AtomicBool,
+}
+
+impl Log {
+    fn line(&self, text: &str) {
+        let line = format!("{text}\n");
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        if output.write_all(line.as_bytes()).and_then(|()| output.flush()).is_err() {
+            self.is_lost.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs the load on a runtime made for it.
+pub(crate) fn run_on_own_runtime(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|e| format!("no runtime: {e}"))?.block_on(run(options, output))
+}
+
+async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), String> {
+    let plans: Result<Vec<_>, _> = options.stores.iter().map(|store| plan(store)).collect();
+    let plans = plans?;
+    let (first_id, repeated) = match &options.earlier_log {
+        None => (1, Vec::new()),
+        Some(path) => continuation(path, &options, &plans)?,
+    };
+    let durability = options.durability;
+    let builder = Larder::builder(&options.folder).kv(|kv| kv.common.durability = durability);
+    let larder = builder.open().await.map_err(|e| format!("cannot open the folder: {e}"))?;
+    let log = Log { output: Mutex::new(output), is_lost: AtomicBool::new(false) };
+    let more = format!("durability {durability:?} callers {} first {first_id}", options.callers).to_lowercase();
+    log.line(&History::header(options.seed, &options.stores, &more));
+    let until = Instant::now() + options.duration;
+    let (next_id, repeated) = (AtomicU64::new(first_id), Mutex::new(repeated));
+    let load = Arc::new(Load { options, larder: larder.clone(), plans, log, next_id, repeated, until });
+    let callers: Vec<_> = (0..load.options.callers).map(|_| tokio::spawn(call(Arc::clone(&load)))).collect();
+    for caller in callers {
+        caller.await.map_err(|e| format!("a caller panicked: {e}"))?;
+    }
+    let report = larder.close().await;
+    if load.log.is_lost.load(Ordering::Relaxed) {
+        return Err("the log could not be written".to_owned());
+    }
+    if report.is_clean() { Ok(()) } else { Err(format!("close left requests undelivered: {:?}", report.undelivered)) }
+}
+
+/// Returns the first id that the earlier log does not have, and the open ones that can be repeated.
+fn continuation(path: &Path, options: &RunOptions, plans: &[Box<dyn Plan>]) -> Result<(u64, Vec<u64>), String> {
+    let history = History::parse(&super::verify::read_log(path)?)?;
+    if (history.seed, &history.stores) != (options.seed, &options.stores) {
+        return Err("the earlier log has another seed or other stores".to_owned());
+    }
+    let seed = options.seed;
+    let plan_of = |id| plans.get(store_of(seed, id, &options.stores));
+    let repeatable = |id: &u64| plan_of(*id).is_some_and(|plan| plan.is_repeatable(seed, *id));
+    Ok((history.last_id() + 1, history.open_ids().filter(repeatable).collect()))
+}
+
+/// One caller: an operation after the other, until the time is over or nobody reads the log.
+async fn call(load: Arc<Load>) {
+    while Instant::now() < load.until && !load.log.is_lost.load(Ordering::Relaxed) {
+        let repeated = load.repeated.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let id = repeated.unwrap_or_else(|| load.next_id.fetch_add(1, Ordering::Relaxed));
+        perform(&load, id).await;
+    }
+}
+
+async fn perform(load: &Load, id: u64) {
+    let Load { options, larder, log, .. } = load;
+    let Some(plan) = load.plans.get(store_of(options.seed, id, &options.stores)) else { return };
+    log.line(&format!("TRY {id} {}", plan.describe(options.seed, id)));
+    if options.lie == Some(Lie::AckBeforeCommit) && plan.is_sure(options.seed, id) {
+        log.line(&format!("ACK {id}"));
+        plan.send(larder, options.seed, id, None).await;
+        return;
+    }
+    match plan.send(larder, options.seed, id, options.lie).await {
+        Outcome::Acknowledged => log.line(&format!("ACK {id}")),
+        Outcome::Failed(class, written) => log.line(&format!("ERR {id} {class} {}", written_word(written))),
+        Outcome::Wrong(what) => log.line(&format!("BAD {id} {what}")),
+    }
+}

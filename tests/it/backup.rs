@@ -1,0 +1,152 @@
+//! Snapshots, restore, and looking for damage.
+#![expect(clippy::disallowed_methods, reason = "files of closed larders and of snapshots, which nobody has open")]
+
+use std::path::Path;
+
+use larder::{CheckDepth, Class, Larder, backup};
+use tempfile::tempdir;
+
+async fn filled(folder: &Path, count: i64) -> Larder {
+    let larder = Larder::open(folder).await.unwrap();
+    let values = larder.kv().collection::<i64>("values");
+    let pairs: Vec<_> = (0..count).map(|i| (format!("k{i:05}"), i)).collect();
+    values.put_many(pairs.iter().map(|(key, value)| (key, value))).await.unwrap();
+    larder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_under_load_holds_every_write_before_it_and_no_half_of_one() {
+    let (live, snapshots) = (tempdir().unwrap(), tempdir().unwrap());
+    let larder = filled(live.path(), 1).await;
+    let pairs = larder.kv().collection::<u64>("pairs");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let writer = tokio::spawn({
+        let pairs = pairs.clone();
+        async move {
+            let mut written = 0_u64;
+            while !*stopped.borrow() {
+                written += 1;
+                pairs.put_many([("left", &written), ("right", &written)]).await.unwrap();
+            }
+            written
+        }
+    });
+    for round in 0..5_u32 {
+        let acknowledged = pairs.get("left").await.unwrap().unwrap_or(0);
+        let snapshot = larder.snapshot(snapshots.path()).await.unwrap();
+        let restored = tempdir().unwrap();
+        let folder = restored.path().join(round.to_string());
+        backup::restore(&snapshot.path, &folder).unwrap();
+        let copy = Larder::open(&folder).await.unwrap();
+        let copied = copy.kv().collection::<u64>("pairs").get_many(["left", "right"]).await.unwrap();
+        let (left, right) = (copied[0].unwrap_or(0), copied[1].unwrap_or(0));
+        assert_eq!(left, right, "a batch is in a snapshot whole or not at all");
+        assert!(left >= acknowledged, "{left} is older than {acknowledged}, which was acknowledged before");
+        assert!(copy.check(CheckDepth::Full).await.unwrap().findings.is_empty());
+        copy.close().await;
+    }
+    stop.send(true).unwrap();
+    assert!(writer.await.unwrap() > 0);
+    assert_eq!(backup::list(snapshots.path()).unwrap().len(), 5);
+    larder.close().await;
+}
+
+#[tokio::test]
+async fn retention_removes_the_oldest_and_never_all() {
+    let (live, snapshots) = (tempdir().unwrap(), tempdir().unwrap());
+    let larder = filled(live.path(), 10).await;
+    for _ in 0..4 {
+        larder.snapshot(snapshots.path()).await.unwrap();
+    }
+    let all = backup::list(snapshots.path()).unwrap();
+    assert_eq!(backup::retain(snapshots.path(), 0).unwrap_err().class(), Class::InvalidInput);
+    let removed = backup::retain(snapshots.path(), 1).unwrap();
+    assert_eq!(removed, all[..3]);
+    assert_eq!(backup::list(snapshots.path()).unwrap(), all[3..]);
+    larder.close().await;
+}
+
+#[tokio::test]
+async fn damaged_or_malformed_snapshots_are_refused_before_anything_is_written() {
+    let (live, snapshots, target) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
+    let larder = filled(live.path(), 100).await;
+    let snapshot = larder.snapshot(snapshots.path()).await.unwrap().path;
+    larder.close().await;
+    let (manifest, file) = (snapshot.join("manifest.json"), snapshot.join("kv.db"));
+    let (good_manifest, good_file) = (std::fs::read(&manifest).unwrap(), std::fs::read(&file).unwrap());
+    let text = String::from_utf8(good_manifest.clone()).unwrap();
+
+    let mut flipped = good_file.clone();
+    flipped[5000] ^= 1;
+    let damages: Vec<(&str, Vec<u8>, Vec<u8>, Class)> = vec![
+        ("one bit", good_manifest.clone(), flipped, Class::Corrupt),
+        ("cut short", good_manifest.clone(), good_file[..4096].to_vec(), Class::Corrupt),
+        ("no manifest", Vec::new(), good_file.clone(), Class::Refused),
+        ("not JSON", b"{".to_vec(), good_file.clone(), Class::Refused),
+        ("newer", text.replace("\"format\": 1", "\"format\": 2").into_bytes(), good_file.clone(), Class::Refused),
+        (
+            "unknown store",
+            text.replace("\"kv\"", "\"../../etc/passwd\"").into_bytes(),
+            good_file.clone(),
+            Class::Refused,
+        ),
+        ("huge", vec![b' '; 2 << 20], good_file.clone(), Class::Refused),
+    ];
+    for (what, manifest_bytes, file_bytes, class) in damages {
+        std::fs::write(&manifest, manifest_bytes).unwrap();
+        std::fs::write(&file, file_bytes).unwrap();
+        let folder = target.path().join(what);
+        assert_eq!(backup::restore(&snapshot, &folder).unwrap_err().class(), class, "{what}");
+        assert!(!folder.exists(), "{what}: something was written");
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&manifest, &good_manifest).unwrap();
+    assert_eq!(backup::restore(&snapshot, target.path().join("missing")).unwrap_err().class(), Class::Refused);
+
+    std::fs::write(&file, &good_file).unwrap();
+    assert_eq!(backup::restore(&snapshot, live.path()).unwrap_err().class(), Class::Refused, "not into a used folder");
+    backup::restore(&snapshot, target.path().join("good")).unwrap();
+}
+
+/// Flips one bit in the stored value of every entry of a closed file, a different one in each.
+fn flip_a_bit_in_every_value(file: &Path) -> usize {
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let rows: Vec<(i64, Vec<u8>)> = connection
+        .prepare("SELECT id, CAST(value AS BLOB) FROM entry")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    connection.execute_batch("BEGIN").unwrap();
+    for (index, (id, mut value)) in rows.clone().into_iter().enumerate() {
+        let bit = index * 7919 % (value.len() * 8);
+        value[bit / 8] ^= 1 << (bit % 8);
+        connection.execute("UPDATE entry SET value = ?1 WHERE id = ?2", rusqlite::params![value, id]).unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    rows.len()
+}
+
+#[tokio::test]
+async fn every_flipped_bit_is_reported_by_reads_and_by_a_full_check() {
+    let folder = tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let bytes = larder.kv().bytes("blobs");
+    bytes.put_many((0..2_000_u32).map(|i| (format!("k{i}"), i.to_le_bytes().repeat(25)))).await.unwrap();
+    assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
+    larder.close().await;
+    assert_eq!(flip_a_bit_in_every_value(&folder.path().join("kv.db")), 2_000);
+
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let bytes = larder.kv().bytes("blobs");
+    for i in 0..2_000 {
+        assert_eq!(bytes.get(format!("k{i}")).await.unwrap_err().class(), Class::Corrupt);
+    }
+    assert_eq!(larder.check(CheckDepth::Full).await.unwrap().findings.len(), 2_000);
+    // A damaged value is its readers' error alone: the store serves on.
+    bytes.put("k0", "new").await.unwrap();
+    assert_eq!(bytes.get("k0").await.unwrap().as_deref(), Some(&b"new"[..]));
+    assert!(larder.health().is_well);
+    larder.close().await;
+}
