@@ -7,6 +7,7 @@
 pub mod chat;
 mod error;
 pub mod filter;
+pub mod full_text;
 pub mod kv;
 pub mod sqlite;
 pub mod store;

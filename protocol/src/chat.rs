@@ -1,11 +1,15 @@
 //! Chat memory: what a message is, and what a window of messages is.
 //!
-//! Start at [`ChatMessage`]; [`ChatWindow`] is what a token-limited read answers.
+//! Start at [`ChatMessage`]; [`ChatWindow`] is what a token-limited read answers. What the store can be asked is in
+//! [`AppendMessages`] and the messages beside it.
 //!
 //! Always true: everything survives bincode and postcard (no map of unknown shape, no recursion), and a message read
 //! from OpenAI-shaped JSON writes the same JSON again.
 
+mod messages;
 mod openai;
+mod sessions;
+mod tokens;
 mod window;
 
 use std::fmt;
@@ -16,6 +20,15 @@ use crate::json_text::JsonText;
 use crate::names::ClientMessageId;
 use crate::time::Timestamp;
 
+pub use messages::{
+    AppendMessages, Appended, ArchiveMessages, DeleteMessages, EditMessage, GetWindow, ListMessages, ListUncounted,
+    MessageOrder, MessagePage, PinMessage, PutCounts, PutSummary, Retention, TrimSession,
+};
+pub use sessions::{
+    ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, PutSession, SearchHit,
+    SearchMessages, SearchScope, Session,
+};
+pub use tokens::{MessageTokens, TokenCounts};
 pub use window::{ChatWindow, LeftOut, OrphanResult, TokenLimit, WindowPolicy};
 
 /// Who speaks. In rows, JSON and every codec it is the role's name.
@@ -124,6 +137,15 @@ pub enum MediaReference {
     },
 }
 
+impl MediaReference {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Url(text) | Self::FileId(text) => text.len(),
+            Self::Base64 { data, format } => data.len() + format.as_deref().map_or(0, str::len),
+        }
+    }
+}
+
 /// One part of a message's content.
 ///
 /// `extra` is always a JSON object: the fields of the part it was read from that have no place of their own.
@@ -211,6 +233,19 @@ impl ContentBlock {
     /// Returns a tool result block.
     pub fn tool_result(call_id: impl Into<String>, text: impl Into<String>) -> Self {
         Self::ToolResult { call_id: call_id.into(), text: text.into(), is_error: false, extra: None }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let json = |json: &Option<JsonText>| json.as_ref().map_or(0, |json| json.as_str().len());
+        match self {
+            Self::Text { text, extra } | Self::Thinking { text, extra } => text.len() + json(extra),
+            Self::Image { source, extra } | Self::Audio { source, extra } | Self::Document { source, extra } => {
+                source.heap_bytes() + json(extra)
+            }
+            Self::ToolCall { id, name, arguments, extra } => id.len() + name.len() + arguments.len() + json(extra),
+            Self::ToolResult { call_id, text, extra, .. } => call_id.len() + text.len() + json(extra),
+            Self::Unknown(json) => json.as_str().len(),
+        }
     }
 
     /// Returns the text of a text or tool result block: what windows count as the message's text.
@@ -339,6 +374,15 @@ impl ChatMessage {
         Some(joined)
     }
 
+    /// Returns about how many bytes the message holds in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let json = |json: &Option<JsonText>| json.as_ref().map_or(0, |json| json.as_str().len());
+        let name = self.name.as_deref().map_or(0, str::len);
+        let blocks = self.blocks.iter().map(|block| size_of::<ContentBlock>() + block.heap_bytes()).sum::<usize>();
+        size_of::<Self>() + self.role.as_str().len() + name + blocks + json(&self.metadata) + json(&self.extra)
+    }
+
     /// Returns the ids of the tool calls it makes, in order; an empty id is a call without one.
     pub fn call_ids(&self) -> impl Iterator<Item = &str> {
         self.blocks.iter().filter_map(|block| match block {
@@ -373,10 +417,14 @@ pub struct StoredMessage {
     pub id: MessageId,
     /// What was appended, with `created` filled in.
     pub message: ChatMessage,
-    /// The tokens it costs in a strict window, without the overhead per message.
-    pub tokens: u64,
-    /// Whether a strict window always holds it.
+    /// Changes when the message is edited.
+    pub revision: u64,
+    /// The tokens it costs in a strict window, without the overhead per message. `None`: it was not counted yet.
+    pub tokens: Option<u64>,
+    /// Whether the program pinned it, so that every strict window holds it.
     pub pinned: bool,
+    /// Whether it is the session's summary and no message of the conversation.
+    pub summary: bool,
     /// Whether it has left the window for good; it stays searchable.
     pub archived: bool,
 }

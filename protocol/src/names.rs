@@ -123,6 +123,8 @@ fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Er
 pub enum StoreName {
     /// Key–value state.
     Kv,
+    /// Chat memory.
+    Chat,
 }
 
 impl StoreName {
@@ -131,6 +133,7 @@ impl StoreName {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kv => "kv",
+            Self::Chat => "chat",
         }
     }
 }

@@ -18,6 +18,7 @@ use larder_protocol::chat::{ChatMessage, ContentBlock};
 pub use estimate::Estimate;
 #[cfg(feature = "tokenizers")]
 pub use exact::{Cl100kBase, O200kBase};
+pub use larder_protocol::chat::MessageTokens;
 
 /// What is known about the count of two texts joined by a space, which decides how a window over joined texts is
 /// found (`chat-memory-buffer`; the strict window adds stored counts and does not ask).
@@ -111,22 +112,6 @@ impl<F: Fn(&str) -> u64 + Send + Sync> TokenCounter for FunctionCounter<F> {
 
 /// The text that LlamaIndex counts for a message without any text: Python's `str(None)`.
 pub const TEXT_OF_NONE: &str = "None";
-
-/// What is stored about a message's tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MessageTokens {
-    /// Tokens of the message's text, of [`TEXT_OF_NONE`] when it has none.
-    pub text: u64,
-    /// Tokens of the same text behind one space.
-    pub spaced_text: u64,
-    /// What the message costs in a strict window: text, tool calls, thinking and unknown parts. Images, sounds and
-    /// documents cost nothing here, since only the model's provider knows their price.
-    pub cost: u64,
-    /// Whether the text is empty or ends in whitespace, so that what follows it may be split differently.
-    pub ends_blank: bool,
-    /// Whether the text holds a control token, so that the two ways of counting differ.
-    pub holds_control_token: bool,
-}
 
 /// Counts a message.
 ///
