@@ -11,7 +11,7 @@ use larder_protocol::chat::{ChatWindow, ContentBlock, GetWindow, LeftOut, Orphan
 use rusqlite::{Connection, Rows, params};
 
 use super::append::find_counter;
-use super::row::{self, COLUMNS, ReadMessage, SOURCE};
+use super::row::{self, COLUMNS, MANDATORY_SOURCE, ReadMessage, SOURCE};
 use super::store::Reading;
 use super::tokens::{Joining, TEXT_OF_NONE, TokenCounter, count_message};
 use super::window::{History, Row, StrictLimits, WindowError, chat_memory_buffer, strict};
@@ -175,7 +175,8 @@ impl History for SqlHistory<'_> {
 
     fn mandatory(&mut self) -> Result<Vec<Row>, Stop> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND place.mandatory = 1"
+            "SELECT {COLUMNS} FROM {MANDATORY_SOURCE}
+             WHERE place.session_id = ?1 AND place.archived = 0 AND place.mandatory = 1"
         );
         let found = row::read_all(self.connection, &sql, [self.session_id])?;
         found.into_iter().map(|message| self.keep(message)).collect()

@@ -14,8 +14,11 @@ pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place
      place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.ends_blank, place.holds_control_token, \
      body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, body.created_ms, body.checksum";
 
-/// What [`COLUMNS`] are selected from.
-pub(super) const SOURCE: &str = "place JOIN body ON body.id = place.body_id";
+/// What [`COLUMNS`] are selected from: places first, since every query names a session.
+pub(super) const SOURCE: &str = "place CROSS JOIN body ON body.id = place.body_id";
+
+/// The same for mandatory messages. By name: SQLite would walk the whole session, which its key finds as well.
+pub(super) const MANDATORY_SOURCE: &str = "place INDEXED BY place_mandatory CROSS JOIN body ON body.id = place.body_id";
 
 /// A message as its rows say it, verified.
 #[derive(Debug)]

@@ -114,7 +114,7 @@ pub(super) fn delete_summary(context: &Writing<'_>, session_id: i64) -> rusqlite
     let body_id: Option<u64> = context
         .connection
         .prepare_cached(
-            "DELETE FROM place WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND summary = 1 RETURNING body_id",
+            "DELETE FROM place INDEXED BY place_mandatory WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND summary = 1 RETURNING body_id",
         )?
         .query_row([session_id], |row| row.get(0))
         .optional()?;
