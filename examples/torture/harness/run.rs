@@ -69,7 +69,8 @@ async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), S
         Some(path) => continuation(path, &options, &plans)?,
     };
     let durability = options.durability;
-    let builder = Larder::builder(&options.folder).kv(|kv| kv.common.durability = durability);
+    let builder = Larder::builder(&options.folder);
+    let builder = builder.kv(|kv| kv.common.durability = durability).chat(|chat| chat.common.durability = durability);
     let larder = builder.open().await.map_err(|e| format!("cannot open the folder: {e}"))?;
     let log = Log { output: Mutex::new(output), is_lost: AtomicBool::new(false) };
     let more = format!("durability {durability:?} callers {} first {first_id}", options.callers).to_lowercase();
