@@ -7,7 +7,8 @@
 //!
 //! Start at [`LOADS`]. A load is named `<work>/<durability>/<value size>/<callers>`; each caller waits for its answer before
 //! it asks again, so `callers` is how many requests are on their way. Throughput counts entries: a batch is 1,000 of them.
-//! Criterion knows means only, so every request's latency is recorded here as well and printed as a table at the end.
+//! Criterion knows means only, so every request's latency is recorded here as well and printed as a table at the end; and
+//! how late a timer of 1 ms was that ran on the callers' threads meanwhile, since a store must not hold those up.
 //!
 //! Always true: keys and values vary from write to write, since SQLite skips the page write where the bytes are equal.
 #![expect(clippy::print_stdout, reason = "prints the table of tail latencies")]
@@ -15,6 +16,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,7 +99,15 @@ fn main() {
 struct Bench {
     runtime: Runtime,
     beds: Mutex<HashMap<(Durability, usize), Arc<Bed>>>,
-    tails: Mutex<Vec<(String, Vec<Duration>)>>,
+    tails: Mutex<Vec<(String, Measured)>>,
+}
+
+/// What one load recorded.
+#[derive(Default)]
+struct Measured {
+    latencies: Vec<Duration>,
+    /// By how much each tick of a 1 ms timer came too late.
+    timer_delays: Vec<Duration>,
 }
 
 /// A larder full of values of one size.
@@ -137,8 +147,8 @@ impl Bench {
                 bencher.to_async(&self.runtime).iter_custom(|rounds| {
                     let measured = measure(Arc::clone(&bed), work, callers, rounds);
                     async {
-                        let (took, latencies) = measured.await;
-                        self.record(format!("{group_name}/{callers}"), latencies);
+                        let (took, measured) = measured.await;
+                        self.record(format!("{group_name}/{callers}"), measured);
                         took
                     }
                 });
@@ -154,11 +164,14 @@ impl Bench {
     }
 
     /// Adds to what the load recorded in its earlier samples.
-    fn record(&self, load: String, mut latencies: Vec<Duration>) {
+    fn record(&self, load: String, mut measured: Measured) {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         match tails.last_mut().filter(|(last, _)| *last == load) {
-            Some((_, recorded)) => recorded.append(&mut latencies),
-            None => tails.push((load, latencies)),
+            Some((_, recorded)) => {
+                recorded.latencies.append(&mut measured.latencies);
+                recorded.timer_delays.append(&mut measured.timer_delays);
+            }
+            None => tails.push((load, measured)),
         }
     }
 
@@ -168,13 +181,20 @@ impl Bench {
             return;
         }
         println!("\nLatency of single requests in ms, warm-up included (-: too few requests to tell):\n");
-        println!("{:<24} {:>10} {:>9} {:>9} {:>9} {:>9}", "load", "requests", "p50", "p99", "p99.9", "max");
-        for (name, latencies) in tails.iter_mut() {
-            latencies.sort_unstable();
-            let [p50, p99, p999, max] = [500, 990, 999, 1_000].map(|per_mille| percentile(latencies, per_mille));
-            println!("{name:<24} {:>10} {p50:>9} {p99:>9} {p999:>9} {max:>9}", latencies.len());
+        for (name, measured) in tails.iter_mut() {
+            print_row(name, &mut measured.latencies);
+        }
+        println!("\nHow late a 1 ms timer on the callers' {WORKER_THREADS} threads was, in ms:\n");
+        for (name, measured) in tails.iter_mut() {
+            print_row(name, &mut measured.timer_delays);
         }
     }
+}
+
+fn print_row(name: &str, durations: &mut [Duration]) {
+    durations.sort_unstable();
+    let [p50, p99, p999, max] = [500, 990, 999, 1_000].map(|per_mille| percentile(durations, per_mille));
+    println!("{name:<24} {:>10} of them: p50 {p50:>9} p99 {p99:>9} p99.9 {p999:>9} max {max:>9}", durations.len());
 }
 
 /// Returns the latency in ms that so many of a thousand do not exceed, where there are enough requests to say.
@@ -239,8 +259,10 @@ async fn put(bed: &Bed, collection: &RawCollection, key_number: usize, random: &
     collection.put(key(key_number), random.value(bed.value_bytes)).await.map(|_| ())
 }
 
-/// Lets every caller make `rounds` requests; returns how long that took, and each request's latency.
-async fn measure(bed: Arc<Bed>, work: Work, callers: usize, rounds: u64) -> (Duration, Vec<Duration>) {
+/// Lets every caller make `rounds` requests; returns how long that took, and what was recorded.
+async fn measure(bed: Arc<Bed>, work: Work, callers: usize, rounds: u64) -> (Duration, Measured) {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let timer = tokio::spawn(watch_timer(Arc::clone(&is_over)));
     let started = Instant::now();
     let tasks: Vec<_> = (0..callers as u64)
         .map(|caller| {
@@ -262,7 +284,22 @@ async fn measure(bed: Arc<Bed>, work: Work, callers: usize, rounds: u64) -> (Dur
     for task in tasks {
         latencies.append(&mut task.await.expect("a caller ends"));
     }
-    (started.elapsed(), latencies)
+    let took = started.elapsed();
+    is_over.store(true, Ordering::Relaxed);
+    let timer_delays = timer.await.expect("the timer ends");
+    (took, Measured { latencies, timer_delays })
+}
+
+/// Notes how late each tick of a 1 ms timer comes, until the load is over.
+async fn watch_timer(is_over: Arc<AtomicBool>) -> Vec<Duration> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut delays = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let due = ticks.tick().await;
+        delays.push(tokio::time::Instant::now().saturating_duration_since(due));
+    }
+    delays
 }
 
 /// Ordered as the numbers are.

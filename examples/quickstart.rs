@@ -82,7 +82,7 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
     let larder = Larder::open(folder).await?;
     let run_number = larder.kv().collection::<i64>("quickstart").increment("runs", 1).await?;
     let kept = larder.kv().collection::<Document>("documents");
-    let kept_before = kept.count(None).await?;
+    let kept_before = kept.count().await?;
     let started = Instant::now();
     kept.put_many(documents.iter().map(|document| (&document.path, document))).await?;
     println!("   {} documents in one commit, on disk after {}.", documents.len(), Took(started.elapsed()));
@@ -99,7 +99,7 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
     let started = Instant::now();
     let larder = Larder::open(folder).await?;
     let kept = larder.kv().collection::<Document>("documents");
-    let count = kept.count(None).await?;
+    let count = kept.count().await?;
     println!("   Opened and counted {count} documents in {}.", Took(started.elapsed()));
 
     println!("4. Find them again");

@@ -46,6 +46,8 @@ pub enum Class {
     ShuttingDown,
     /// The store failed for good in this process.
     StoreFailed,
+    /// A handler panicked: a defect of larder's. The change is undone, and the store serves on.
+    Internal,
     /// The folder or file cannot be used as it is (held, foreign, newer, read-only, unsupported).
     Refused,
     /// The operating system or SQLite failed in a way the caller cannot influence.
@@ -134,6 +136,8 @@ pub enum Error {
         store: StoreName,
         /// What was found.
         detail: String,
+        /// Whether the change is in the store.
+        written: Written,
     },
     /// The store is restarting.
     #[error("{store} store is restarting")]
@@ -213,7 +217,8 @@ impl Error {
             Self::Corrupt { .. } => Class::Corrupt,
             Self::Restarting { .. } => Class::Restarting,
             Self::ShuttingDown { .. } => Class::ShuttingDown,
-            Self::StoreFailed { .. } | Self::Panicked { .. } => Class::StoreFailed,
+            Self::StoreFailed { .. } => Class::StoreFailed,
+            Self::Panicked { .. } => Class::Internal,
             Self::Refused { .. } => Class::Refused,
             Self::Io { .. } => Class::Io,
         }
@@ -224,6 +229,7 @@ impl Error {
     pub fn written(&self) -> Written {
         match self {
             Self::DeadlineExceeded { written, .. }
+            | Self::Corrupt { written, .. }
             | Self::DiskFull { written, .. }
             | Self::Restarting { written, .. }
             | Self::ShuttingDown { written, .. }
@@ -235,7 +241,6 @@ impl Error {
             | Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Overloaded { .. }
-            | Self::Corrupt { .. }
             | Self::Panicked { .. }
             | Self::Refused { .. } => Written::NotApplied,
         }

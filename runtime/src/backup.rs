@@ -32,7 +32,7 @@ use std::time::SystemTime;
 
 use larder_actors::sqlite::snapshot;
 use larder_actors::{Error, Result};
-use larder_protocol::{Error as Kind, StoreName, Timestamp};
+use larder_protocol::{Error as Kind, StoreName, Timestamp, Written};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -197,7 +197,7 @@ fn verify(folder: &Path, file: &ManifestFile) -> Result<()> {
         return Ok(());
     }
     let detail = format!("{} is not what the snapshot's manifest says", path.display());
-    Err(Kind::Corrupt { store: file.store, detail }.into())
+    Err(Kind::Corrupt { store: file.store, detail, written: Written::NotApplied }.into())
 }
 
 fn hash(path: &Path) -> std::io::Result<String> {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum OpenError {
     /// A setting is out of its range.
-    #[error("a setting cannot be used")]
-    Settings(#[source] larder_protocol::Error),
+    #[error(transparent)]
+    Settings(larder_protocol::Error),
     /// The folder cannot be created, read or written.
     #[error("folder {path} cannot be used while {doing}")]
     Folder {

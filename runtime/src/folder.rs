@@ -140,11 +140,18 @@ fn held(folder: &Path, file: &mut File, sharing: Sharing) -> OpenError {
 
 impl ProcessFile {
     fn create(folder: &Path) -> Result<Self, OpenError> {
-        let path = folder.join("processes").join(Uuid::now_v7().to_string());
-        let file = private_file(&path).map_err(|source| failed(&path, "creating its process file", source))?;
-        file.try_lock().map_err(|e| failed(&path, "locking its process file", e.into()))?;
+        let this = loop {
+            let path = folder.join("processes").join(Uuid::now_v7().to_string());
+            let file = private_file(&path).map_err(|source| failed(&path, "creating its process file", source))?;
+            match file.try_lock() {
+                Ok(()) if path.exists() => break Self { path, _file: file },
+                // Another process found it before it was locked and took its owner for dead: under another name, then.
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(failed(&path, "locking its process file", source)),
+            }
+        };
         remove_dead(folder);
-        Ok(Self { path, _file: file })
+        Ok(this)
     }
 }
 
@@ -159,7 +166,9 @@ impl Drop for Folder {
 fn remove_dead(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder.join("processes")) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if private_file(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+        let Ok(file) = private_file(&path) else { continue };
+        if file.try_lock().is_ok() {
+            // Before the lock goes with `file`, so that nobody takes it for theirs in between.
             remove(&path);
         }
     }
@@ -187,6 +196,26 @@ fn failed(path: &Path, doing: &'static str, source: std::io::Error) -> OpenError
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// A process that opened the folder while another one cleared up could not lock its file, or lost it.
+    #[test]
+    fn processes_that_come_at_the_same_time_all_keep_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("processes")).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let kept = ProcessFile::create(folder.path()).unwrap();
+                        remove_dead(folder.path());
+                        assert!(kept.path.exists());
+                    }
+                });
+            }
+        });
+        remove_dead(folder.path());
+        assert_eq!(folder.path().join("processes").read_dir().unwrap().count(), 0);
+    }
 
     #[test]
     fn network_file_systems_are_named_and_local_ones_pass() {

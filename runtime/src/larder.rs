@@ -6,8 +6,8 @@
 //! dropping a larder without closing it is as safe as a crash.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -19,7 +19,7 @@ use larder_actors::{Error, Result};
 use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Written};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, RwLock, broadcast};
 
 use crate::backup::{self, Snapshot};
 use crate::error::OpenError;
@@ -34,17 +34,37 @@ use crate::supervisor::{self, Rounds, Supervisor};
 
 /// State changes a slow listener may be behind before it misses the oldest.
 const EVENTS_KEPT: usize = 256;
-/// How long the threads of a dropped runtime get to close their files.
-const ABANDONED_MAX: Duration = Duration::from_secs(30);
 
 /// An open larder. Clones are cheap and share everything.
 ///
 /// Opening does little: a store's file, threads and memory appear at its first use.
 #[derive(Debug, Clone)]
 pub struct Larder {
+    opening: Arc<Opening>,
+}
+
+/// One call of open, whose clones close it together, and only once.
+#[derive(Debug)]
+struct Opening {
     shared: Arc<Shared>,
-    /// Removes the folder of [`Larder::temporary`] once nothing uses it.
-    temporary: Option<Arc<tempfile::TempDir>>,
+    is_closed: Mutex<bool>,
+}
+
+impl Opening {
+    /// Gives this opening up, unless that was done; answers how many others there are.
+    fn leave(&self) -> usize {
+        let mut is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *is_closed, true) {
+            self.shared.open_count.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.shared.open_count.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// What the clones of a larder share.
@@ -56,9 +76,10 @@ pub(crate) struct Shared {
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
     ballast: Arc<Ballast>,
-    /// How often the folder was opened and not closed.
+    /// How often the folder was opened and neither closed nor dropped.
     open_count: AtomicUsize,
-    is_closing: AtomicBool,
+    /// Held for reading while a store starts, so that a close comes before or behind it.
+    is_closing: RwLock<bool>,
     handle: tokio::runtime::Handle,
     /// Taken by whoever ends the runtime.
     ending: Mutex<Option<Ending>>,
@@ -69,6 +90,36 @@ pub(crate) struct Shared {
 struct Ending {
     runtime: Runtime,
     folder: Folder,
+    /// The folder of [`Larder::temporary`], removed once nothing uses it.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Ending {
+    /// Lets go of threads and folder. Every store must be closed.
+    fn let_go(self) {
+        let Self { runtime, folder, temporary } = self;
+        let path = folder.path().to_owned();
+        // Not dropped in place: that would panic inside async code.
+        runtime.shutdown_background();
+        drop(folder);
+        drop(temporary);
+        open::forget(&path);
+    }
+
+    /// Lets go, on a thread of its own, once the stores have closed their files: until then timers must run for callers
+    /// who still wait, and nobody else may open the folder.
+    fn let_go_later(self, running: Running) {
+        let wait = move || {
+            self.runtime.block_on(async {
+                for store in snapshot(&running) {
+                    store.close(Duration::MAX).await;
+                }
+            });
+            self.let_go();
+        };
+        // Without a thread nothing is let go of until the process ends, which is as safe.
+        let _ = std::thread::Builder::new().name("larder-close".to_owned()).spawn(wait);
+    }
 }
 
 /// What became of everything when a larder was closed.
@@ -156,7 +207,7 @@ impl Larder {
         opened.await.unwrap_or_else(|_| Err(OpenError::Threads(std::io::Error::other("the opening thread panicked"))))
     }
 
-    /// Opens a folder of its own that is removed when the last clone is gone: for tests.
+    /// Opens a folder of its own that is removed when it is closed, or when the last clone is gone: for tests.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -167,13 +218,19 @@ impl Larder {
             doing: "creating a temporary folder in it",
             source,
         })?;
-        let mut larder = Self::open(folder.path()).await?;
-        larder.temporary = Some(Arc::new(folder));
+        let larder = Self::open(folder.path()).await?;
+        if let Some(ending) = &mut *larder.shared().ending() {
+            ending.temporary = Some(folder);
+        }
         Ok(larder)
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {
-        Self { shared, temporary: None }
+        Self { opening: Arc::new(Opening { shared, is_closed: Mutex::new(false) }) }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.opening.shared
     }
 
     /// Returns the key–value store.
@@ -207,7 +264,7 @@ impl Larder {
     }
 
     pub(crate) async fn send<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
-        match M::Store::slot(&self.shared.stores).get() {
+        match M::Store::slot(&self.shared().stores).get() {
             Some(store) => message.send(store, options).await,
             None => message.send(&self.store().await?, options).await,
         }
@@ -226,13 +283,13 @@ impl Larder {
     /// Returns the settings the folder was opened with.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.shared.settings
+        &self.shared().settings
     }
 
     /// Returns every used store's state and counters; never waits.
     #[must_use]
     pub fn observe(&self) -> Vec<StoreObservation> {
-        snapshot(self.shared.stores.running()).iter().map(|store| store.observe()).collect()
+        snapshot(self.shared().stores.running()).iter().map(|store| store.observe()).collect()
     }
 
     /// Returns whether every used store is well, and what is the matter where one is not; never waits.
@@ -247,7 +304,7 @@ impl Larder {
     /// Returns a stream of the stores' state changes from now on. A listener more than 256 behind misses the oldest.
     #[must_use]
     pub fn events(&self) -> BoxStream<'static, StoreEvent> {
-        let events = self.shared.events.subscribe();
+        let events = self.shared().events.subscribe();
         futures::stream::unfold(events, |mut events| async {
             loop {
                 match events.recv().await {
@@ -269,6 +326,21 @@ impl Larder {
         Ok(self.store::<S>().await?.subscribe(after))
     }
 
+    pub(crate) async fn sequence<S: Hosted>(&self) -> Result<Sequence> {
+        self.store::<S>().await?.sequence().await
+    }
+
+    /// Makes everything acknowledged so far survive a power cut, in stores that are `Relaxed`; in others it already does.
+    ///
+    /// # Errors
+    /// When a store cannot sync its file, or its deadline passes first.
+    pub async fn flush(&self) -> Result<()> {
+        for store in snapshot(self.shared().stores.running()) {
+            store.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Looks for damage in every store that has a file: its structure, and with [`CheckDepth::Full`] each value against
     /// its checksum too. Writers go on meanwhile. A quick check takes about 4 s a gigabyte, a full one several times that.
     ///
@@ -276,7 +348,7 @@ impl Larder {
     /// When a store cannot be started or read at all; damage is not an error but a finding.
     pub async fn check(&self, depth: CheckDepth) -> Result<CheckReport> {
         // Started, since a store that was not used yet may be damaged as well.
-        for file in existing_files(&self.shared.settings) {
+        for file in existing_files(&self.shared().settings) {
             match file.store {
                 StoreName::Kv => drop(self.store::<larder_actors::kv::Kv>().await?),
                 StoreName::Chat => drop(self.store::<larder_actors::chat::Chat>().await?),
@@ -285,7 +357,7 @@ impl Larder {
             }
         }
         let mut findings = Vec::new();
-        for store in snapshot(self.shared.stores.running()) {
+        for store in snapshot(self.shared().stores.running()) {
             let found = store.check(depth == CheckDepth::Full).await?;
             findings.extend(found.into_iter().map(|what| Finding { store: store.name(), what }));
         }
@@ -303,8 +375,8 @@ impl Larder {
     /// [`Overloaded`](Kind::Overloaded) when the files were too busy to be locked together;
     /// [`Refused`](Kind::Refused) when the folder cannot be written.
     pub async fn snapshot(&self, snapshots: impl AsRef<Path>) -> Result<Snapshot> {
-        let (settings, snapshots) = (self.shared.settings.clone(), snapshots.as_ref().to_owned());
-        let taken = self.shared.handle.spawn_blocking(move || backup::take(&settings, &snapshots)).await;
+        let (settings, snapshots) = (self.shared().settings.clone(), snapshots.as_ref().to_owned());
+        let taken = self.shared().handle.spawn_blocking(move || backup::take(&settings, &snapshots)).await;
         taken.unwrap_or_else(|_| Err(shutting_down(StoreName::Kv)))
     }
 
@@ -313,22 +385,22 @@ impl Larder {
     ///
     /// If the folder was opened elsewhere in this process too, that larder goes on, and the report says so.
     pub async fn close(self) -> CloseReport {
-        if self.shared.open_count.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if self.opening.leave() > 0 {
             return CloseReport { is_still_open: true, undelivered: Vec::new() };
         }
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(self.shared());
         // On the runtime's own threads, so that it ends even if this caller goes away.
-        let closed = self.shared.handle.spawn(async move { shared.close_stores().await }).await;
+        let closed = self.shared().handle.spawn(async move { shared.close_stores().await }).await;
         let undelivered = closed.unwrap_or_default();
-        self.shared.end();
+        self.shared().end(undelivered.is_empty());
         CloseReport { is_still_open: false, undelivered }
     }
 
     /// Returns the store, started if this is its first use.
     async fn store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(self.shared());
         // In a task of its own: a caller that goes away must not leave a half-started store behind.
-        let started = self.shared.handle.spawn(async move {
+        let started = self.shared().handle.spawn(async move {
             let start = || shared.start_store::<S>();
             S::slot(&shared.stores).get_or_try_init(start).await.cloned()
         });
@@ -360,30 +432,30 @@ impl Shared {
             wal_grew,
             ballast,
             open_count: AtomicUsize::new(1),
-            is_closing: AtomicBool::new(false),
+            is_closing: RwLock::new(false),
             handle,
-            ending: Mutex::new(Some(Ending { runtime, folder })),
+            ending: Mutex::new(Some(Ending { runtime, folder, temporary: None })),
         })
     }
 
     /// Returns one more larder of this runtime; `None` when it is closing.
     pub(crate) fn join(self: Arc<Self>, settings: &Settings) -> Result<Option<Larder>, OpenError> {
-        // Called under the registry's lock; a close that comes after this sees the new count.
-        let joined = self.open_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n + 1));
-        if joined.is_err() {
+        if self.open_count.load(Ordering::Acquire) == 0 {
             return Ok(None);
         }
         let theirs = Settings { path: self.settings.path.clone(), ..settings.clone() };
         if theirs != self.settings {
-            self.open_count.fetch_sub(1, Ordering::AcqRel);
-            let difference = first_difference(&self.settings, &theirs);
+            let difference = self.settings.first_difference(&theirs);
             return Err(OpenError::OtherSettings { path: self.settings.path.clone(), difference });
         }
-        Ok(Some(Larder::of(self)))
+        // A close that comes after this sees the new count; one that came before is waited for.
+        let joined = self.open_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n > 0).then_some(n + 1));
+        Ok(joined.is_ok().then(|| Larder::of(self)))
     }
 
     async fn start_store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
-        if self.is_closing.load(Ordering::Acquire) {
+        let is_closing = self.is_closing.read().await;
+        if *is_closing {
             return Err(shutting_down(S::NAME));
         }
         let config = S::config(&self.settings);
@@ -400,13 +472,17 @@ impl Shared {
             runtime: self.handle.clone(),
         };
         let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
+        // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds
+        // try again.
+        let ballast = Arc::clone(&self.ballast);
+        let _ = self.handle.spawn_blocking(move || ballast.restore()).await;
         self.running().push(Arc::new(store.clone()));
         Ok(store)
     }
 
     /// Closes every store, the last started first; answers which did not finish.
     async fn close_stores(&self) -> Vec<(StoreName, usize)> {
-        self.is_closing.store(true, Ordering::Release);
+        *self.is_closing.write().await = true;
         let mut undelivered = Vec::new();
         for store in snapshot(self.stores.running()).into_iter().rev() {
             let report = store.close(self.settings.close_deadline).await;
@@ -417,19 +493,21 @@ impl Shared {
         undelivered
     }
 
-    /// Ends the threads and lets go of the folder, unless that was done.
-    fn end(&self) {
-        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Ending { runtime, folder }) = ending {
-            let path = folder.path().to_owned();
-            // Not dropped in place: that would panic inside async code.
-            runtime.shutdown_background();
-            drop(folder);
-            open::forget(&path);
+    /// Ends the threads and lets go of the folder, unless that was done; later, where a store is still at work.
+    fn end(&self, is_drained: bool) {
+        let ending = self.ending().take();
+        match ending {
+            Some(ending) if is_drained => ending.let_go(),
+            Some(ending) => ending.let_go_later(Arc::clone(self.stores.running())),
+            None => {}
         }
     }
 
-    fn running(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn RunningStore>>> {
+    fn ending(&self) -> MutexGuard<'_, Option<Ending>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Arc<dyn RunningStore>>> {
         self.stores.running().lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -438,50 +516,11 @@ impl Drop for Shared {
     /// Without a close, the stores' threads still end by themselves; a thread waits for that and then lets go.
     fn drop(&mut self) {
         let ending = self.ending.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ending { runtime, folder }) = ending else { return };
-        let running: Running = Arc::clone(self.stores.running());
-        for store in snapshot(&running) {
-            store.abandon();
-        }
-        let wait = move || {
-            runtime.block_on(async {
-                for store in snapshot(&running) {
-                    store.close(ABANDONED_MAX).await;
-                }
-            });
-            let path = folder.path().to_owned();
-            runtime.shutdown_background();
-            drop(folder);
-            open::forget(&path);
-        };
-        // Without a thread nothing is let go of until the process ends, which is as safe.
-        let _ = std::thread::Builder::new().name("larder-close".to_owned()).spawn(wait);
+        let Some(ending) = ending else { return };
+        ending.let_go_later(Arc::clone(self.stores.running()));
     }
 }
 
 fn shutting_down(store: StoreName) -> Error {
     Kind::ShuttingDown { store, written: Written::NotApplied }.into()
-}
-
-/// Names the first setting in which two differ, with both values.
-fn first_difference(open: &Settings, asked: &Settings) -> String {
-    let parts = |settings: &Settings| -> Vec<(&'static str, String)> {
-        vec![
-            ("sharing", format!("{:?}", settings.sharing)),
-            ("replicator", format!("{:?}", settings.replicator)),
-            ("restart_limit", format!("{:?}", settings.restart_limit)),
-            ("restart_window", format!("{:?}", settings.restart_window)),
-            ("close_deadline", format!("{:?}", settings.close_deadline)),
-            ("maintenance_interval", format!("{:?}", settings.maintenance_interval)),
-            ("ballast_bytes", format!("{:?}", settings.ballast_bytes)),
-            ("kv", format!("{:?}", settings.kv)),
-            ("chat", format!("{:?}", settings.chat)),
-        ]
-    };
-    let mut pairs = parts(open).into_iter().zip(parts(asked));
-    let differing = pairs.find(|(open, asked)| open != asked);
-    differing.map_or_else(
-        || "they differ".to_owned(),
-        |((name, open), (_, asked))| format!("{name} is {open} there and {asked} here"),
-    )
 }

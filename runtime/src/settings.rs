@@ -117,7 +117,32 @@ impl Settings {
         if !(1 << 10..=64 << 20).contains(&self.chat.own.message_bytes_max) {
             return Err(Kind::invalid("setting chat.own.message_bytes_max", "it is not within 1 KiB to 64 MiB"));
         }
-        self.kv.common.check()?;
-        self.chat.common.check()
+        self.chat.common.check("chat.common")?;
+        self.kv.common.check("kv.common")
     }
+
+    /// Names the first setting in which `asked` differs, with both values.
+    pub(crate) fn first_difference(&self, asked: &Self) -> String {
+        let tree = |settings: &Self| serde_json::to_value(settings).unwrap_or_default();
+        difference("", &tree(self), &tree(asked)).unwrap_or_else(|| "they differ".to_owned())
+    }
+}
+
+fn difference(path: &str, open: &serde_json::Value, asked: &serde_json::Value) -> Option<String> {
+    match (open.as_object().filter(|_| duration(open).is_none()), asked.as_object()) {
+        (Some(open), Some(asked)) => open.iter().find_map(|(name, value)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            difference(&path, value, asked.get(name)?)
+        }),
+        _ if open == asked => None,
+        _ => Some(format!("{path} is {} there and {} here", shown(open), shown(asked))),
+    }
+}
+
+fn duration(value: &serde_json::Value) -> Option<Duration> {
+    Duration::deserialize(value).ok()
+}
+
+fn shown(value: &serde_json::Value) -> String {
+    duration(value).map_or_else(|| value.to_string(), |duration| format!("{duration:?}"))
 }

@@ -83,8 +83,8 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     /// Blocks.
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
-    fn abandon(&self);
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
+    fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -108,11 +108,11 @@ impl<S: Store> RunningStore for StoreHandle<S> {
         self.close(drain).boxed()
     }
 
-    fn abandon(&self) {
-        self.abandon();
-    }
-
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
         self.check(is_full).boxed()
+    }
+
+    fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {
+        self.flush().boxed()
     }
 }

@@ -63,7 +63,8 @@ impl Message<Round> for Supervisor {
 
     async fn handle(&mut self, Round { is_maintenance_due }: Round, _: &mut Context<Self, ()>) {
         let stores = snapshot(&self.running);
-        if is_maintenance_due && stores.iter().all(|store| store.observe().state != StoreState::Degraded) {
+        let is_used = !stores.is_empty();
+        if is_maintenance_due && is_used && stores.iter().all(|store| store.observe().state != StoreState::Degraded) {
             let ballast = Arc::clone(&self.ballast);
             tokio::task::spawn_blocking(move || ballast.restore());
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::child::Child;
-use crate::support::{integrity_check, number_from_environment};
+use crate::support::{alone, integrity_check, number_from_environment};
 use crate::torture::{self, End, Fate, History, Random, Spoil, verify};
 
 /// Kills on one folder before the next begins with an empty one.
@@ -129,6 +129,7 @@ async fn kills_of_two_stores_at_once_lose_nothing() {
 }
 
 async fn kill_and_verify(stores: &str) {
+    let _alone = alone().await;
     let kills = number_from_environment("LARDER_KILLS", 20);
     let seed = number_from_environment("LARDER_SEED", u64::from(std::process::id()));
     println!("LARDER_SEED={seed}");
@@ -157,6 +158,7 @@ async fn kill_and_verify(stores: &str) {
 /// A process that died while it created its file left one that was refused for ever: with a page, but no application id.
 #[tokio::test]
 async fn kills_while_a_folder_is_created_leave_one_that_opens() {
+    let _alone = alone().await;
     let kills = number_from_environment("LARDER_KILLS", 20);
     let mut random = Random::of(u64::from(std::process::id()), 3);
     let mut unfinished = 0;

@@ -12,9 +12,13 @@ mod chat;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod folder;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod lifecycle;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use larder::protocol::{Sequence, Version};
 use larder::{Larder, OpenError};
 
 use crate::support::child::{Child, hear, tell};
-use crate::support::{integrity_check, number_from_environment};
+use crate::support::{alone, integrity_check, number_from_environment};
 
 const CALLERS: usize = 64;
 const COUNTERS: usize = 8;
@@ -144,8 +144,10 @@ fn writer(folder: &Path, word: &str, seconds: u64) -> Child {
     child
 }
 
-#[tokio::test]
+// Several threads: waiting for the children must not hold up the listener.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_share_a_folder() {
+    let _alone = alone().await;
     let process_count = number_from_environment("LARDER_PROCESSES", 2);
     let seconds = number_from_environment("LARDER_SECONDS", 3);
     let folder = tempfile::tempdir().unwrap();
@@ -239,6 +241,7 @@ fn assert_next_turn(turns: &mut BTreeMap<String, u64>, id: &str) {
 
 #[tokio::test]
 async fn a_process_killed_while_writing_leaves_the_other_serving() {
+    let _alone = alone().await;
     let folder = tempfile::tempdir().unwrap();
     let larder = Larder::open(folder.path()).await.unwrap();
     let mut child = writer(folder.path(), "killed", 600);

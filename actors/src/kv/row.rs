@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use larder_protocol::kv::Entry;
-use larder_protocol::{Error as Kind, Format, StoreName, Timestamp, Value, Version};
+use larder_protocol::{Error as Kind, Format, StoreName, Timestamp, Value, Version, Written};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -25,7 +25,7 @@ impl StoredEntry {
             return Ok(self.entry);
         }
         let detail = format!("the value of key {key:?} in collection {collection:?} does not match its checksum");
-        Err(Kind::Corrupt { store: StoreName::Kv, detail }.into())
+        Err(Kind::Corrupt { store: StoreName::Kv, detail, written: Written::NotApplied }.into())
     }
 
     pub(super) fn is_live(&self, now: Timestamp) -> bool {

@@ -153,7 +153,7 @@ pub(super) fn increment(context: &mut Writing<'_>, message: &IncrementValue) -> 
     };
     let sum = integer(&entry.value).and_then(|old| old.checked_add(*by));
     let sum = sum.ok_or_else(|| Kind::Conflict {
-        what: format!("key {key:?} in collection {collection:?}"),
+        what: named(collection, key),
         expected: format!("a 64-bit JSON integer that stays one when {by} is added"),
         found: "a value that does not".to_owned(),
     })?;
@@ -219,10 +219,15 @@ pub(super) fn version_conflict(
     found: Option<Version>,
 ) -> Kind {
     Kind::Conflict {
-        what: format!("key {key:?} in collection {collection:?}"),
+        what: named(collection, key),
         expected,
         found: found.map_or_else(|| "no entry".to_owned(), |version| format!("version {version}")),
     }
+}
+
+/// Names an entry in an error.
+fn named(collection: &CollectionName, key: &Key) -> String {
+    format!("key {:?} in collection {:?}", key.as_str(), collection.as_str())
 }
 
 /// Deletes the row, its tags with it; answers whether it was live.

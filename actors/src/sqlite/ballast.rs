@@ -17,17 +17,15 @@ static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 pub struct Ballast {
     path: PathBuf,
     bytes: u64,
-    /// Whether this process gave it up and has not laid it down again.
+    /// Whether this process has not laid it down, or has given it up since.
     is_released: Mutex<bool>,
 }
 
 impl Ballast {
-    /// Returns the ballast at `path`, laid down if there is room. `bytes` of 0: none.
+    /// Returns the ballast at `path`, which [`restore`](Self::restore) lays down. `bytes` of 0: none.
     #[must_use]
     pub fn at(path: &Path, bytes: u64) -> Self {
-        let ballast = Self { path: path.to_owned(), bytes, is_released: Mutex::new(true) };
-        ballast.restore();
-        ballast
+        Self { path: path.to_owned(), bytes, is_released: Mutex::new(true) }
     }
 
     /// Gives the room back to the disk.
@@ -39,8 +37,20 @@ impl Ballast {
         }
     }
 
-    /// Lays the ballast down again after it was given up, if there is room.
-    pub fn restore(&self) {
+    /// Returns whether there is as much room as larder means to keep back.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.bytes == 0 || !*self.is_released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how much room it keeps back.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Lays the ballast down, for the first time or after it was given up, if there is room; answers whether it is there.
+    pub fn restore(&self) -> bool {
         let mut is_released = self.is_released.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_released && self.bytes > 0 {
             match self.fill() {
@@ -52,6 +62,7 @@ impl Ballast {
                 }
             }
         }
+        self.bytes == 0 || !*is_released
     }
 
     fn fill(&self) -> std::io::Result<()> {
@@ -60,6 +71,9 @@ impl Ballast {
             return Ok(());
         }
         file.set_len(0)?;
+        if allocate(&file, self.bytes) {
+            return Ok(());
+        }
         let mut missing = self.bytes;
         while missing > 0 {
             let block_bytes = usize::try_from(missing).unwrap_or(usize::MAX).min(BLOCK.len());
@@ -79,15 +93,27 @@ impl Ballast {
     }
 }
 
+/// Reserves the blocks without writing them, where the file system can; a full disk is found out by the writes.
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> bool {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_file: &File, _bytes: u64) -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ballast_is_given_up_and_laid_down_again() {
+    fn ballast_is_laid_down_given_up_and_laid_down_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ballast");
         let ballast = Ballast::at(&path, 100_000);
+        ballast.restore();
         assert_eq!(path.metadata().unwrap().len(), 100_000);
         ballast.release();
         assert_eq!(path.metadata().unwrap().len(), 0);

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use super::fault::Fault;
+
 /// A waiting connection gives up after this; the caller then gets a typed error, never `SQLITE_BUSY`.
 pub(super) const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,21 @@ pub(super) fn wait_for_lock(attempt: i32) -> bool {
     }
     std::thread::sleep(next_sleep());
     true
+}
+
+/// Tries `work` again for as long as another process is in its way. For the few steps that SQLite refuses at once instead
+/// of waiting, since two that wait for each other there would wait for ever: entering WAL mode is one.
+#[expect(clippy::disallowed_methods, reason = "waits for another process, on a thread that serves nobody yet")]
+pub(super) fn retry<T>(mut work: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let since = Instant::now();
+    loop {
+        match work() {
+            Err(error) if Fault::of(&error) == Fault::Contention && since.elapsed() < LOCK_WAIT_MAX => {
+                std::thread::sleep(next_sleep());
+            }
+            result => return result,
+        }
+    }
 }
 
 fn next_sleep() -> Duration {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use larder_protocol::{Error as Kind, StoreName};
 
 use super::busy;
+use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
 use crate::error::{Error, Result};
 
@@ -53,6 +54,8 @@ pub struct StoreFile {
     pub durability: Durability,
     /// Page cache of each connection, in bytes.
     pub cache_bytes: u64,
+    /// A replicator outside needs the WAL kept: no connection folds it in when it closes.
+    pub is_replicated: bool,
     /// Whether objects beyond the migrations' belong to the store, by name and SQL.
     pub is_run_time_object: fn(&str, &str) -> bool,
 }
@@ -79,8 +82,24 @@ impl StoreFile {
     pub fn prepare_existing(&self) -> Result<()> {
         let identity = self.identify()?;
         let mut connection = self.open(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        self.initialise(&mut connection, identity).map_err(|e| self.failure("preparing its file", e))?;
-        self.verify_schema(&connection)
+        busy::retry(|| self.initialise(&mut connection, identity))
+            .map_err(|e| self.failure("preparing its file", e))?;
+        self.verify_schema(&connection)?;
+        self.fold_in_wal(&mut connection)
+    }
+
+    /// Starts with an empty WAL, where nobody else uses it.
+    ///
+    /// A WAL that is found may end in frames that were never synced: after a failed sync the system forgets that they are
+    /// not on the disk, a later sync succeeds without them, and a commit behind them would be lost with them. Folded into
+    /// the main file, they are written anew.
+    fn fold_in_wal(&self, connection: &mut Connection) -> Result<()> {
+        if self.is_replicated {
+            return Ok(());
+        }
+        let folded =
+            without_waiting(connection, |connection| checkpoint::checkpoint(connection, CheckpointMode::Truncate));
+        folded.map(|_| ()).map_err(|e| self.failure("folding in the WAL it was left with", e))
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.
@@ -160,7 +179,18 @@ impl StoreFile {
     }
 
     fn identify(&self) -> Result<Identity> {
-        let connection = self.open(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        // Whoever opens a file in WAL mode makes its siblings, and only who may write removes them again. Where siblings
+        // are there already, they may hold what belongs into the file: then it is only read, and they stay as they are.
+        let has_siblings = ["-wal", "-journal"].iter().any(|suffix| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            Path::new(&path).exists()
+        });
+        let access = if has_siblings { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+        let connection = self.open(access)?;
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_siblings)
+            .map_err(|e| self.failure("identifying its file", e))?;
         migration::identify(&connection, &self.schema, &self.path.display().to_string())
     }
 
@@ -202,7 +232,9 @@ impl StoreFile {
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let mut connection = Connection::open_with_flags(&self.path, flags)
             .map_err(|e| self.refused(format!("it cannot be opened ({e})"), e))?;
-        harden(&mut connection).map_err(|e| self.failure("setting up a connection", e))?;
+        harden(&mut connection)
+            .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.is_replicated))
+            .map_err(|e| self.failure("setting up a connection", e))?;
         Ok(connection)
     }
 
@@ -300,6 +332,7 @@ mod tests {
             },
             durability: Durability::Durable,
             cache_bytes: 1 << 20,
+            is_replicated: false,
             is_run_time_object: |_, _| false,
         }
     }

@@ -78,7 +78,7 @@ pub(crate) fn describe(store: StoreName, doing: &str, written: Written, error: r
             retry_after: CONTENTION_RETRY_AFTER,
         },
         Fault::DiskFull => Kind::DiskFull { store, written },
-        Fault::Corrupt => Kind::Corrupt { store, detail: format!("{doing}: {cause}") },
+        Fault::Corrupt => Kind::Corrupt { store, detail: format!("{doing}: {cause}"), written },
         Fault::Interrupted => Kind::DeadlineExceeded { store, doing: doing.to_owned(), written },
         Fault::Statement => Kind::Invalid { what: doing.to_owned(), reason: cause },
         Fault::Io | Fault::NoMemory => Kind::Io { store, doing: doing.to_owned(), cause, written },

@@ -1,14 +1,14 @@
 //! Bringing a file to the current schema, and refusing one that is not ours or newer.
 //!
-//! Start at [`FileSchema`]; `connection` calls [`identify`] before anything may change the file.
+//! Start at [`FileSchema`]; `connection` calls `identify` before anything may change the file.
 //!
 //! Always true: a refused file is not written to; a migration is applied whole or not at all.
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use larder_protocol::Error as Kind;
 
+use super::busy;
 use crate::error::{Error, Result};
 
 /// One step of the schema: plain SQL, applied inside a transaction. Released steps never change.
@@ -42,29 +42,28 @@ pub(super) enum Identity {
     Ours(i32),
 }
 
-/// Tells whether the file behind a read-only `connection` may be used. `file` names it in errors.
+/// Tells whether the file behind `connection` may be used, without changing it. `file` names it in errors.
 pub(super) fn identify(connection: &Connection, schema: &FileSchema, file: &str) -> Result<Identity> {
-    // Closing the last connection would fold the WAL into a file that we may be about to refuse.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(|e| refused(file, e))?;
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let application_id = pragma("application_id").map_err(|e| refused(file, e))?;
-    let version = pragma("user_version").map_err(|e| refused(file, e))?;
-    if application_id == schema.application_id {
-        return if version <= schema.version() {
-            Ok(Identity::Ours(version))
-        } else {
-            Err(newer(file, version, schema))
-        };
+    // One transaction: another process may be creating the file at this very moment.
+    let read = || {
+        let transaction = connection.unchecked_transaction()?;
+        let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        let (application_id, version) = (pragma("application_id")?, pragma("user_version")?);
+        let object_count =
+            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+        Ok((application_id, version, object_count))
+    };
+    let (application_id, version, object_count) = busy::retry(read).map_err(|e| refused(file, e))?;
+    match (application_id, version) {
+        (id, version) if id == schema.application_id && version <= schema.version() => Ok(Identity::Ours(version)),
+        (id, version) if id == schema.application_id => Err(newer(file, version, schema)),
+        (0, 0) if object_count == 0 => Ok(Identity::Empty),
+        _ => Err(Kind::Refused {
+            what: format!("file {file}"),
+            reason: format!("it belongs to another application or store (application id {application_id:#x})"),
+        }
+        .into()),
     }
-    let object_count = || connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-    if (application_id, version) == (0, 0) && object_count().map_err(|e| refused(file, e))? == 0 {
-        return Ok(Identity::Empty);
-    }
-    Err(Kind::Refused {
-        what: format!("file {file}"),
-        reason: format!("it belongs to another application or store (application id {application_id:#x})"),
-    }
-    .into())
 }
 
 fn newer(file: &str, version: i32, schema: &FileSchema) -> Error {

@@ -104,5 +104,5 @@ fn verify(store: StoreName, copy: &Connection) -> Result<()> {
     if check == "ok" {
         return Ok(());
     }
-    Err(Kind::Corrupt { store, detail: format!("its copy is not sound: {check}") }.into())
+    Err(Kind::Corrupt { store, detail: format!("its copy is not sound: {check}"), written: Written::NotApplied }.into())
 }

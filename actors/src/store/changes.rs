@@ -25,6 +25,7 @@ pub(crate) struct ChangeSet {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mark {
     next: u64,
+    id_bytes: usize,
     change_count: usize,
     last_id_count: usize,
 }
@@ -86,12 +87,13 @@ impl ChangeSet {
 
     pub(super) fn mark(&self) -> Mark {
         let last_id_count = self.changes.last().map_or(0, |change| change.ids.len());
-        Mark { next: self.next, change_count: self.changes.len(), last_id_count }
+        Mark { next: self.next, id_bytes: self.id_bytes, change_count: self.changes.len(), last_id_count }
     }
 
     /// Forgets what was recorded since `mark`.
     pub(super) fn undo_to(&mut self, mark: Mark) {
         self.next = mark.next;
+        self.id_bytes = mark.id_bytes;
         self.changes.truncate(mark.change_count);
         if let Some(last) = self.changes.last_mut() {
             last.ids.truncate(mark.last_id_count);

@@ -21,11 +21,9 @@ use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
+use crate::sqlite::connection::Durability;
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
-
-/// A group takes no further write after this long, so that the first does not wait for the last.
-const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
 const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
@@ -138,10 +136,44 @@ impl<S: Store> Group<S> {
         let result = self.end_transaction();
         if result.is_ok() {
             self.publish(began, sequence);
-        } else if self.disk_full_at.is_some() {
+        }
+        if self.disk_full_at.is_some() {
+            // After a success too: what makes room has taken room in the WAL, and gives it back only when folded in.
             self.relieve_disk();
         }
         self.settle_all(&result);
+    }
+
+    /// Commits, and then syncs the WAL with everything that was committed to it before.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.commit();
+        if self.settings.durability == Durability::Durable {
+            return Ok(());
+        }
+        let synced = self.write_synced_marker();
+        synced.map_err(|e| {
+            self.rollback();
+            self.note_fault(&e);
+            fault::describe(S::NAME, "flushing", Written::Unknown, e)
+        })
+    }
+
+    /// A commit under FULL syncs the whole WAL file, the relaxed commits before it included.
+    fn write_synced_marker(&mut self) -> rusqlite::Result<()> {
+        // It cannot be changed inside a transaction.
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let committed = self.begin_transaction().and_then(|()| self.commit_marker());
+        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        committed
+    }
+
+    /// Ends the open transaction with a row in the change log that says nothing but that it was written.
+    fn commit_marker(&self) -> rusqlite::Result<()> {
+        let mut marker = ChangeSet::default();
+        marker.reset(changes::newest(&self.connection)?);
+        marker.record_all("marker", "");
+        changes::append(&self.connection, &marker, self.origin, now())?;
+        self.connection.execute_batch("COMMIT")
     }
 
     /// Returns why the actor must restart, if it must.
@@ -157,11 +189,35 @@ impl<S: Store> Group<S> {
         let grown_frames = wal_frames.checked_sub(self.attempted_at_frames).unwrap_or(wal_frames);
         let is_due =
             grown_frames >= policy.background_frames && writer_must_checkpoint(wal_frames, somebody_waits, policy);
+        let is_due = is_due || self.outgrows_ballast();
         if self.began.is_some() || self.shared.is_replicated || !is_due {
             return;
         }
         self.attempted_at_frames = wal_frames;
         self.checkpoint(CheckpointMode::Passive);
+    }
+
+    /// Tells whether folding the WAL into the main file makes that grow by more than the ballast could give on a full disk:
+    /// then neither could shrink any more, and deletes would soon find no room in the WAL either.
+    fn outgrows_ballast(&self) -> bool {
+        let status = &self.shared.status;
+        let frames = |counter: &std::sync::atomic::AtomicU32| u64::from(counter.load(Ordering::Relaxed));
+        let waiting_frames = frames(&status.wal_frames).saturating_sub(frames(&status.wal_checkpointed_frames));
+        let page_bytes = u64::from(S::SCHEMA.page_bytes);
+        let bytes_max = self.shared.ballast.bytes() / 2;
+        // The file cannot grow by more than what waits, which is known for nothing.
+        if bytes_max == 0 || waiting_frames * page_bytes <= bytes_max {
+            return false;
+        }
+        let page_count = self
+            .connection
+            .prepare_cached("PRAGMA page_count")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, u64>(0)));
+        let file_bytes = self.shared.file.path.metadata().map(|file| file.len());
+        match (page_count, file_bytes) {
+            (Ok(pages), Ok(file_bytes)) => (pages * page_bytes).saturating_sub(file_bytes) > bytes_max,
+            _ => false,
+        }
     }
 
     /// Ends the open group, folds the WAL into the file and closes the connection.
@@ -173,12 +229,12 @@ impl<S: Store> Group<S> {
     fn is_full(&self) -> bool {
         self.members.len() >= self.settings.group_messages_max
             || self.size_bytes >= self.settings.group_bytes_max
-            || self.began.is_some_and(|began| began.elapsed() > GROUP_TIME_MAX)
+            || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.
     fn check_room(&mut self, job: &dyn Job<S>) -> Result<()> {
-        if !job.makes_room() && self.disk_full_at.is_some_and(|at| at.elapsed() < DISK_FULL_PROBE) {
+        if !job.makes_room() && !self.has_room_again() {
             return Err(Kind::DiskFull { store: S::NAME, written: Written::NotApplied }.into());
         }
         if self.is_wal_at_limit() && self.began.is_none() {
@@ -192,6 +248,43 @@ impl<S: Store> Group<S> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether a disk that was full has room for more than what makes room. The ballast that was given up is not
+    /// such room: a write that took it would leave none for the next delete.
+    fn has_room_again(&mut self) -> bool {
+        match self.disk_full_at {
+            None => true,
+            Some(at) if at.elapsed() < DISK_FULL_PROBE => false,
+            Some(_) => {
+                self.disk_full_at = Some(Instant::now());
+                self.shared.ballast.restore()
+            }
+        }
+    }
+
+    /// Looks whether the cause of a degraded state is gone, so that a store serves again though nobody dares to write.
+    pub(super) fn probe(&mut self) {
+        self.commit();
+        if self.shared.status.state() != StoreState::Degraded || self.broken.is_some() {
+            return;
+        }
+        if self.disk_full_at.is_some() {
+            self.relieve_disk();
+        }
+        if self.has_room_again() {
+            let probed = self.begin_transaction().and_then(|()| self.commit_marker());
+            match probed {
+                Ok(()) => {
+                    self.disk_full_at = None;
+                    self.shared.enter(StoreState::Serving, None);
+                }
+                Err(error) => {
+                    self.rollback();
+                    self.note_fault(&error);
+                }
+            }
+        }
     }
 
     fn is_wal_at_limit(&self) -> bool {
@@ -383,7 +476,17 @@ impl<S: Store> Group<S> {
         if Fault::of(&error) == Fault::Contention {
             return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error));
         }
-        match self.resolve_failed_commit(sequence) {
+        if self.disk_full_at.is_some() {
+            // Without room for the marker the answer would be "unknown".
+            self.shared.ballast.release();
+        }
+        let mut resolved = self.resolve_failed_commit(sequence);
+        if resolved.is_err() && self.disk_full_at.is_some() && self.broken.is_none() {
+            // Folding the WAL in makes room there.
+            self.relieve_disk();
+            resolved = self.resolve_failed_commit(sequence);
+        }
+        match resolved {
             Ok(true) => Ok(()),
             Ok(false) if !self.changes.is_empty() => {
                 Err(fault::describe(S::NAME, "committing", Written::NotApplied, error))
@@ -403,11 +506,7 @@ impl<S: Store> Group<S> {
             // A group that logged nothing (only an outcome under an idempotency key) left nothing to look for.
             let is_committed =
                 !self.changes.is_empty() && changes::is_committed(&self.connection, sequence, self.origin)?;
-            let mut marker = ChangeSet::default();
-            marker.reset(changes::newest(&self.connection)?);
-            marker.record_all("marker", "");
-            changes::append(&self.connection, &marker, self.origin, now())?;
-            self.connection.execute_batch("COMMIT")?;
+            self.commit_marker()?;
             Ok(is_committed)
         };
         let resolved =
@@ -422,21 +521,26 @@ impl<S: Store> Group<S> {
     fn publish(&mut self, began: Instant, sequence: Sequence) {
         if !self.changes.is_empty() {
             S::committed(&self.shared.memory, self.changes.changes());
-            self.disk_full_at = None;
+            if self.shared.ballast.is_whole() {
+                self.disk_full_at = None;
+            }
+            self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
+            self.shared.commits.send_replace(sequence);
             match checkpoint::wal_frames(&self.connection) {
                 Ok(wal) => self.shared.note_wal(wal.unwrap_or_default()),
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
             }
         }
-        self.shared.status.note_commit(self.members.len(), began.elapsed(), sequence.0);
-        self.shared.commits.send_replace(sequence);
-        if !self.changes.is_empty() && self.shared.status.state() == StoreState::Degraded {
+        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none();
+        if is_well && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
     }
 
     fn settle_all(&mut self, result: &Result<()>) {
         self.size_bytes = 0;
+        let request_count = self.members.iter().filter(|member| member.job.is_request()).count();
+        self.shared.status.write_count.fetch_add(request_count as u64, Ordering::Relaxed);
         for member in self.members.drain(..) {
             member.job.settle(result.clone());
         }

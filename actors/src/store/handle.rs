@@ -24,8 +24,8 @@ use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Close, Maintain, Submit, Writer};
-use super::{ReadHandler, ReadLane, Store, WriteHandler, group};
+use super::writer::{Close, Flush, Maintain, Submit, Writer};
+use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
@@ -126,8 +126,14 @@ impl<S: Store> StoreShared<S> {
     ///
     /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
     fn note_read_error(&self, error: &Error) {
-        if matches!(error.kind(), Kind::Corrupt { .. }) && std::error::Error::source(error).is_some() {
+        if !matches!(error.kind(), Kind::Corrupt { .. }) {
+            return;
+        }
+        if std::error::Error::source(error).is_some() {
             self.enter(StoreState::Quarantined, Some(error.to_string()));
+        } else {
+            self.status.damaged_read_count.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(store = %S::NAME, %error, "a stored value is damaged");
         }
     }
 }
@@ -208,6 +214,9 @@ struct Inner<S: Store> {
     readers: Arc<Readers>,
     actor: ActorRef<Writer<S>>,
     runtime: Handle,
+    /// Open for as long as the store is: if a COMMIT fails in the middle and the last connection closed then, the next open
+    /// would take the failed frames in the WAL for good ones.
+    guard: Mutex<Option<Connection>>,
     /// The connection for background checkpoints, opened at the first.
     checkpointer: Mutex<Option<Connection>>,
 }
@@ -260,7 +269,8 @@ impl<S: Store> StoreHandle<S> {
         let readers = Readers::new(shared.file.clone(), settings.in_place_connections_max, settings.reader_threads);
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
-        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, checkpointer };
+        let guard = Mutex::new(Some(shared.file.reader()?));
+        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
@@ -282,7 +292,8 @@ impl<S: Store> StoreHandle<S> {
             self.inner.actor.wait_for_startup_with_result(|result| result.map_err(|error| error.to_string())).await;
         started.map_err(|reason| {
             self.inner.shared.enter(StoreState::Failed, Some(reason.clone()));
-            self.abandon();
+            self.inner.admission.close();
+            self.end();
             failed::<S>(reason).into()
         })
     }
@@ -290,7 +301,8 @@ impl<S: Store> StoreHandle<S> {
     /// Sends a write and waits for its reply, which leaves after its commit.
     ///
     /// # Errors
-    /// The handler's refusal, or the machinery's; [`Error::written`] says whether the change is in the store.
+    /// The handler's refusal, or the machinery's; [`Error::written`](crate::Error::written) says whether the change is in
+    /// the store.
     pub async fn write<M: Message>(&self, message: M, options: RequestOptions) -> Result<M::Reply>
     where
         S: WriteHandler<M>,
@@ -336,12 +348,14 @@ impl<S: Store> StoreHandle<S> {
         let now = group::now();
         if let Some(reply) = S::from_memory(&shared.memory, &message, now) {
             shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+            yield_at_times().await;
             return Ok(reply);
         }
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
             let read = |connection: &Connection| S::read(&context(shared, connection, now), &message);
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
+                yield_at_times().await;
                 return answer.inspect_err(|error| shared.note_read_error(error));
             }
         }
@@ -382,6 +396,33 @@ impl<S: Store> StoreHandle<S> {
         self.inner.shared.status.observe(self.inner.admission.in_use())
     }
 
+    /// Makes everything acknowledged so far survive a power cut.
+    ///
+    /// # Errors
+    /// When the file cannot be synced, or the deadline passes first.
+    pub async fn flush(&self) -> Result<()> {
+        let Inner { shared, actor, .. } = &*self.inner;
+        shared.status.check_accepts()?;
+        let deadline = self.deadline(&RequestOptions::default());
+        let (reply, answer) = oneshot::channel();
+        if actor.tell(Flush { reply }).try_send().is_err() {
+            return Err(self.unavailable(Written::NotApplied).into());
+        }
+        match deadline.wait(answer).await {
+            Some(Ok(flushed)) => flushed,
+            Some(Err(_)) => Err(self.unavailable(Written::Unknown).into()),
+            None => Err(deadline_passed::<S>(CalledOff::TooLate, "flush").into()),
+        }
+    }
+
+    /// Returns the sequence of the newest commit, by this process or another.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn sequence(&self) -> Result<Sequence> {
+        self.on_thread("sequence", 0, RequestOptions::default(), |connection| Ok(changes::newest(connection)?)).await
+    }
+
     /// Looks for damage in the store's file, all of it or (`is_full: false`) its structure alone; answers each finding.
     ///
     /// # Errors
@@ -403,7 +444,8 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread("check", 0, options, read).await
     }
 
-    /// Returns a stream of what is committed after `sequence`, by this process and others. See [`Notice`].
+    /// Returns a stream of what is committed after `sequence`, by this process and others. See
+    /// [`Notice`](larder_protocol::change::Notice).
     #[must_use]
     pub fn subscribe(&self, after: Sequence) -> Notices {
         Notices::new(self.clone(), self.inner.shared.commits.subscribe(), after)
@@ -454,34 +496,37 @@ impl<S: Store> StoreHandle<S> {
 
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
-        let Inner { shared, admission, readers, actor, runtime, checkpointer } = &*self.inner;
+        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
         shared.is_closing.store(true, Ordering::Release);
         admission.close();
         let deadline = Deadline::after(drain, runtime);
-        // Queued behind every accepted write. A dead actor has nothing to drain.
-        let _ = actor.tell(Close).try_send();
         let readers = Arc::clone(readers);
         let lease_of = Arc::clone(shared);
         let closed = async {
             let _ = runtime.spawn_blocking(move || readers.close()).await;
             checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Last, since only the last connection to close removes the WAL: two that close at once both leave it to the
+            // other.
+            self.end();
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
             let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
+            guard.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
-        // Past the deadline the actor still finishes what it has: there is no cutting off a commit.
+        if !is_drained {
+            // The actor still finishes what it has: there is no cutting off a commit.
+            self.end();
+        }
         shared.enter(StoreState::Stopped, None);
         // Wakes subscribers, whose streams end now.
         shared.commits.send_modify(|_| ());
         CloseReport { is_drained, undelivered_count }
     }
 
-    /// Tells the actor to end, without waiting: for a runtime that is dropped.
-    pub fn abandon(&self) {
-        self.inner.shared.is_closing.store(true, Ordering::Release);
-        self.inner.admission.close();
+    /// Tells the actor to end behind every accepted write. A dead one has nothing to drain.
+    fn end(&self) {
         let _ = self.inner.actor.tell(Close).try_send();
     }
 
@@ -506,7 +551,13 @@ impl<S: Store> StoreHandle<S> {
 
     /// The answer to a request that the actor did not take, or lost.
     fn unavailable(&self, written: Written) -> Kind {
-        self.inner.shared.status.unavailable(written)
+        // A closing store is not `Stopped` before it is, and will not come back as a restarting one does.
+        match self.inner.shared.status.unavailable(written) {
+            Kind::Restarting { store, written, .. } if self.inner.shared.is_closing.load(Ordering::Acquire) => {
+                Kind::ShuttingDown { store, written }
+            }
+            kind => kind,
+        }
     }
 }
 
@@ -523,6 +574,7 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFil
         schema: S::SCHEMA,
         durability: settings.durability,
         cache_bytes: settings.cache_bytes,
+        is_replicated: false,
         is_run_time_object: S::is_run_time_object,
     }
 }
@@ -532,7 +584,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         folder, settings, store_settings, is_exclusive, is_replicated, ballast, events, wal_grew, ..
     } = opening;
     StoreShared {
-        file: store_file::<S>(&folder, &settings),
+        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings) },
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),
@@ -550,12 +602,23 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
     }
 }
 
+/// Lets the caller's other tasks run now and then: a read in place never waits, so a loop of them would hold the thread.
+async fn yield_at_times() {
+    tokio::task::coop::consume_budget().await;
+}
+
 fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
     ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
 }
 
-/// What SQLite's own check finds, at most 100 findings.
+/// What SQLite's own check finds, at most 100 findings. It takes a read that failed for damage; damage is there again the
+/// second time.
 fn structure_findings(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
+    let findings = findings_once(connection, is_full)?;
+    if findings.is_empty() { Ok(findings) } else { findings_once(connection, is_full) }
+}
+
+fn findings_once(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
     let sql = if is_full { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
     let mut statement = connection.prepare(sql)?;
     let findings = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;

@@ -42,6 +42,9 @@ pub(super) trait Job<S: Store>: Send {
 
     /// Answers the caller: the kept reply when the group was committed, else the group's error.
     fn settle(self: Box<Self>, committed: Result<()>);
+
+    /// Whether a caller waits for the answer; maintenance has none.
+    fn is_request(&self) -> bool;
 }
 
 /// A caller's write.
@@ -102,6 +105,10 @@ impl<S: WriteHandler<M>, M: Message> Job<S> for WriteJob<M> {
 
     fn fail(&mut self, error: Error) {
         self.outcome = Some(Err(error));
+    }
+
+    fn is_request(&self) -> bool {
+        true
     }
 
     fn settle(self: Box<Self>, committed: Result<()>) {

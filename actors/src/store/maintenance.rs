@@ -73,6 +73,10 @@ impl<S: Store> Job<S> for Slice {
         tracing::warn!(store = %S::NAME, %error, "a slice of maintenance failed; the next one tries again");
     }
 
+    fn is_request(&self) -> bool {
+        false
+    }
+
     fn settle(self: Box<Self>, _committed: Result<()>) {}
 }
 

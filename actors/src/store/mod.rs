@@ -1,7 +1,8 @@
 //! What every store shares: the way from a message to a committed row and back.
 //!
-//! Start at [`Store`] and [`handlers!`], what a store must say; then [`StoreHandle`], what a caller holds; then the
-//! modules in the order a write passes them: `admission`, `job`, `writer`, `group`, `changes`. Reads go through `readers`.
+//! Start at [`Store`] and [`handlers!`](crate::handlers), what a store must say; then [`StoreHandle`], what a caller
+//! holds; then the modules in the order a write passes them: `admission`, `job`, `writer`, `group`, `changes`. Reads go
+//! through `readers`.
 //!
 //! Always true: only a store's writer changes its file; a reply to a write leaves after its COMMIT; reads never queue
 //! behind writes; state in memory changes only after the commit that justifies it.
@@ -39,7 +40,7 @@ use crate::sqlite::migration::{FileSchema, Migration};
 /// The tables every store's file has; the first of every store's migrations.
 pub const MACHINERY_TABLES: Migration = include_str!("migrations/0001_machinery.sql");
 
-/// A store: a schema, and state derived from it. What it can be asked is listed by [`handlers!`].
+/// A store: a schema, and state derived from it. What it can be asked is listed by [`handlers!`](crate::handlers).
 pub trait Store: Sized + Send + Sync + 'static {
     /// The store's word.
     const NAME: StoreName;

@@ -21,6 +21,9 @@ pub struct StoreSettings {
     pub group_messages_max: usize,
     /// A commit takes no further write past this many bytes of requests. Default 8 MiB.
     pub group_bytes_max: usize,
+    /// A commit takes no further write after this long, so that the first does not wait for the last. Default 20 ms.
+    /// Higher: more throughput of slow writes, and a longer wait for each.
+    pub group_time_max: Duration,
     /// How long a caller waits that names no deadline of its own. Default 30 s.
     pub deadline: Duration,
     /// Page cache of each connection in bytes. Default 16 MiB. Higher: more memory, times the connections.
@@ -52,6 +55,7 @@ impl Default for StoreSettings {
             queue_bytes_max: 64 << 20,
             group_messages_max: 1_024,
             group_bytes_max: 8 << 20,
+            group_time_max: Duration::from_millis(20),
             deadline: Duration::from_secs(30),
             cache_bytes: 16 << 20,
             in_place_connections_max: 8,
@@ -67,31 +71,32 @@ impl Default for StoreSettings {
 }
 
 impl StoreSettings {
-    /// Checks every range.
+    /// Checks every range; `path` is where these settings stand, for the error.
     ///
     /// # Errors
     /// [`Invalid`](larder_protocol::Error::Invalid) with the setting's name and range.
-    pub fn check(&self) -> larder_protocol::Result<()> {
-        in_range("queue_messages_max", self.queue_messages_max, 1, 1_000_000)?;
-        in_range("queue_bytes_max", self.queue_bytes_max, 1 << 10, u32::MAX as usize)?;
-        in_range("group_messages_max", self.group_messages_max, 1, 100_000)?;
-        in_range("group_bytes_max", self.group_bytes_max, 1, u32::MAX as usize)?;
-        in_range("in_place_connections_max", self.in_place_connections_max, 1, 64)?;
-        in_range("reader_threads", self.reader_threads, 1, 64)?;
-        if !(1 << 20..=1 << 40).contains(&self.wal_bytes_max) {
-            let reason = format!("{} is not within 1 MiB to 1 TiB", self.wal_bytes_max);
-            return Err(larder_protocol::Error::invalid("setting wal_bytes_max", reason));
-        }
-        if self.deadline.is_zero() {
-            return Err(larder_protocol::Error::invalid("setting deadline", "it is zero"));
-        }
-        Ok(())
+    pub fn check(&self, path: &str) -> larder_protocol::Result<()> {
+        let check = |name: &str, value: u64, least: u64, most: u64| {
+            if (least..=most).contains(&value) {
+                return Ok(());
+            }
+            let reason = format!("{value} is not within {least} to {most}");
+            Err(larder_protocol::Error::invalid(format!("setting {path}.{name}"), reason))
+        };
+        check("queue_messages_max", self.queue_messages_max as u64, 1, 1_000_000)?;
+        check("queue_bytes_max", self.queue_bytes_max as u64, 1 << 10, u32::MAX.into())?;
+        check("group_messages_max", self.group_messages_max as u64, 1, 100_000)?;
+        check("group_bytes_max", self.group_bytes_max as u64, 1, u32::MAX.into())?;
+        check("cache_bytes", self.cache_bytes, 64 << 10, 1 << 40)?;
+        check("in_place_connections_max", self.in_place_connections_max as u64, 1, 64)?;
+        check("reader_threads", self.reader_threads as u64, 1, 64)?;
+        check("wal_bytes_max", self.wal_bytes_max, 1 << 20, 1 << 40)?;
+        check("change_log_writes_max", self.change_log_writes_max, 1, i64::MAX.unsigned_abs())?;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        check("deadline (in ms)", millis(self.deadline), 1, u64::MAX)?;
+        let CheckpointSettings { background_frames, writer_idle_frames, writer_hard_frames, .. } = self.checkpoint;
+        check("checkpoint.background_frames", background_frames.into(), 1, 1 << 24)?;
+        check("checkpoint.writer_idle_frames", writer_idle_frames.into(), 1, 1 << 24)?;
+        check("checkpoint.writer_hard_frames", writer_hard_frames.into(), writer_idle_frames.into(), 1 << 24)
     }
-}
-
-fn in_range(name: &str, value: usize, least: usize, most: usize) -> larder_protocol::Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(larder_protocol::Error::invalid(format!("setting {name}"), format!("{value} is not within {least} to {most}")))
 }

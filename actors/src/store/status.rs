@@ -68,9 +68,9 @@ pub struct StoreObservation {
     pub queue_messages: usize,
     /// Bytes of those.
     pub queue_bytes: usize,
-    /// Groups committed.
+    /// Commits that changed something.
     pub commit_count: u64,
-    /// Writes answered, whether they succeeded or were refused.
+    /// Callers' writes answered, whether they succeeded or were refused.
     pub write_count: u64,
     /// Writes in the newest group.
     pub last_group_messages: u64,
@@ -84,6 +84,8 @@ pub struct StoreObservation {
     pub thread_read_count: u64,
     /// Reads answered from memory.
     pub memory_read_count: u64,
+    /// Reads that found a value which does not match its checksum.
+    pub damaged_read_count: u64,
     /// Frames in the WAL after the newest commit.
     pub wal_frames: u32,
     /// A reader, most likely of another program, keeps the WAL from starting over.
@@ -125,6 +127,7 @@ pub(super) struct Status {
     pub(super) in_place_read_count: AtomicU64,
     pub(super) thread_read_count: AtomicU64,
     pub(super) memory_read_count: AtomicU64,
+    pub(super) damaged_read_count: AtomicU64,
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
     pub(super) is_wal_pinned: AtomicBool,
@@ -150,6 +153,7 @@ impl Status {
             in_place_read_count: AtomicU64::default(),
             thread_read_count: AtomicU64::default(),
             memory_read_count: AtomicU64::default(),
+            damaged_read_count: AtomicU64::default(),
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
             is_wal_pinned: AtomicBool::default(),
@@ -196,8 +200,8 @@ impl Status {
         let (store, (state, reason)) = (self.store, self.condition().clone());
         let reason = reason.unwrap_or_else(|| "no reason is known".to_owned());
         match state {
-            StoreState::Quarantined if written == Written::NotApplied => Kind::Corrupt { store, detail: reason },
-            StoreState::Quarantined | StoreState::Failed => Kind::StoreFailed { store, reason, written },
+            StoreState::Quarantined => Kind::Corrupt { store, detail: reason, written },
+            StoreState::Failed => Kind::StoreFailed { store, reason, written },
             StoreState::Stopped => Kind::ShuttingDown { store, written },
             StoreState::Starting | StoreState::Serving | StoreState::Degraded | StoreState::Restarting => {
                 Kind::Restarting { store, written, retry_after: RETRY_AFTER }
@@ -208,7 +212,6 @@ impl Status {
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {
         let messages = messages as u64;
         self.commit_count.fetch_add(1, Ordering::Relaxed);
-        self.write_count.fetch_add(messages, Ordering::Relaxed);
         self.last_group_messages.store(messages, Ordering::Relaxed);
         self.largest_group_messages.fetch_max(messages, Ordering::Relaxed);
         self.commit_latency.note(took);
@@ -238,6 +241,7 @@ impl Status {
             in_place_read_count: read(&self.in_place_read_count),
             thread_read_count: read(&self.thread_read_count),
             memory_read_count: read(&self.memory_read_count),
+            damaged_read_count: read(&self.damaged_read_count),
             wal_frames: self.wal_frames.load(Ordering::Relaxed),
             is_wal_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
             checkpoint_count: read(&self.checkpoint_count),

@@ -87,8 +87,11 @@ impl<S: Store> Follower<S> {
     async fn fetch(&mut self) -> Result<()> {
         let position = self.position;
         let page = move |connection: &rusqlite::Connection| {
-            let oldest = changes::oldest_write(connection)?;
-            Ok((oldest, changes::after(connection, position, PAGE)?))
+            // At one instant: what is pruned between the two would be missed without a word.
+            let transaction = connection.unchecked_transaction()?;
+            let found = (changes::oldest_write(&transaction)?, changes::after(&transaction, position, PAGE)?);
+            transaction.finish()?;
+            Ok(found)
         };
         let (oldest, commits): (Option<Sequence>, Vec<Commit>) =
             self.store.on_thread("subscribe", size_of::<Self>(), RequestOptions::default(), page).await?;

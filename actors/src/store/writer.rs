@@ -16,6 +16,8 @@ use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 
+use tokio::sync::oneshot;
+
 use super::Store;
 use super::group::Group;
 use super::handle::{Lease, StoreShared};
@@ -39,6 +41,11 @@ pub(super) struct Submit<S: Store>(pub(super) Box<dyn Job<S>>);
 
 /// Time for a slice of the work that nobody asks for: expired rows, old log rows, free pages.
 pub(super) struct Maintain;
+
+/// Makes everything acknowledged before survive a power cut.
+pub(super) struct Flush {
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
+}
 
 /// Ends the actor after everything that was queued before.
 pub(super) struct Close;
@@ -135,7 +142,17 @@ impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, _: Maintain, _: &mut Context<Self, ()>) {
+        self.group.probe();
         self.group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
+    }
+}
+
+impl<S: Store> Message<Flush> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, Flush { reply }: Flush, _: &mut Context<Self, ()>) {
+        // The caller may have gone away.
+        let _ = reply.send(self.group.flush());
     }
 }
 

@@ -331,7 +331,7 @@ impl Sender<'_> {
         let operations = || -> larder::Result<Vec<Operation>> {
             let mut operations = vec![
                 moved.require_absent(&key)?,
-                counters.increment_by(format!("moved-{counter}"), i64::try_from(amount).unwrap_or(0))?,
+                counters.increment_operation(format!("moved-{counter}"), i64::try_from(amount).unwrap_or(0))?,
                 moved.put_operation(&key, &amount)?,
             ];
             if is_refused {

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder::{Durability, Larder};
+use larder::{Durability, Larder, OpenError, StoreSettings};
 
 use super::history::History;
 use super::plan::{Outcome, Plan, plan, store_of, written_word};
+use super::random::Random;
 use super::sabotage::Lie;
 
 /// What to run.
@@ -68,12 +69,10 @@ async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), S
         None => (1, Vec::new()),
         Some(path) => continuation(path, &options, &plans)?,
     };
-    let durability = options.durability;
-    let builder = Larder::builder(&options.folder);
-    let builder = builder.kv(|kv| kv.common.durability = durability).chat(|chat| chat.common.durability = durability);
-    let larder = builder.open().await.map_err(|e| format!("cannot open the folder: {e}"))?;
+    let larder = open(&options, first_id).await.map_err(|e| format!("cannot open the folder: {e}"))?;
     let log = Log { output: Mutex::new(output), is_lost: AtomicBool::new(false) };
-    let more = format!("durability {durability:?} callers {} first {first_id}", options.callers).to_lowercase();
+    let (durability, callers) = (options.durability, options.callers);
+    let more = format!("durability {durability:?} callers {callers} first {first_id}").to_lowercase();
     log.line(&History::header(options.seed, &options.stores, &more));
     let until = Instant::now() + options.duration;
     let (next_id, repeated) = (AtomicU64::new(first_id), Mutex::new(repeated));
@@ -87,6 +86,22 @@ async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), S
         return Err("the log could not be written".to_owned());
     }
     if report.is_clean() { Ok(()) } else { Err(format!("close left requests undelivered: {:?}", report.undelivered)) }
+}
+
+/// Opens the folder; every second run checkpoints all the time, so that kills meet checkpoints too.
+async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> {
+    let mut common = StoreSettings { durability: options.durability, ..StoreSettings::default() };
+    let mut maintenance_interval = Duration::from_secs(1);
+    if Random::of(options.seed ^ 3, first_id).percent(50) {
+        common.checkpoint.background_frames = 50;
+        common.checkpoint.writer_idle_frames = 200;
+        common.checkpoint.writer_hard_frames = 400;
+        common.checkpoint.idle = Duration::from_millis(5);
+        common.change_log_writes_max = 1_000;
+        maintenance_interval = Duration::from_millis(10);
+    }
+    let builder = Larder::builder(&options.folder).kv(|kv| kv.common = common.clone()).chat(|chat| chat.common = common);
+    builder.settings(|settings| settings.maintenance_interval = maintenance_interval).open().await
 }
 
 /// Returns the first id that the earlier log does not have, and the open ones that can be repeated.

@@ -73,7 +73,7 @@ impl Kv {
     /// # let larder = larder::Larder::temporary().await?;
     /// let accounts = larder.kv().collection::<i64>("accounts");
     /// accounts.put("alice", &10).await?;
-    /// let transfer = [accounts.require_present("alice")?, accounts.increment_by("alice", -3)?, accounts.increment_by("bob", 3)?];
+    /// let transfer = [accounts.require_present("alice")?, accounts.increment_operation("alice", -3)?, accounts.increment_operation("bob", 3)?];
     /// larder.kv().transaction(transfer).await?;
     /// assert_eq!(accounts.get("bob").await?, Some(3));
     /// # Ok(())
@@ -87,6 +87,14 @@ impl Kv {
     /// Declares a field of JSON values, so that filters on it use an index. Answers whether it was new.
     pub fn declare_field(&self, field: FieldPath) -> Request<DeclareField> {
         Request::new(self.larder.clone(), Ok(DeclareField { field }), Ok)
+    }
+
+    /// Returns the sequence of the newest commit, by this process or another: subscribe after it to hear only what is new.
+    ///
+    /// # Errors
+    /// When the store cannot be started or read.
+    pub async fn sequence(&self) -> Result<Sequence> {
+        self.larder.sequence::<KvStore>().await
     }
 
     /// Returns a stream of what is committed to the store after `sequence`, by this process and others.
@@ -332,9 +340,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Collection<T> {
         Scan::new(&self.raw, |entry| decode(&entry.value))
     }
 
-    /// Counts the entries, all or those that a filter matches.
-    pub fn count(&self, filter: Option<Filter>) -> Request<CountValues> {
-        self.raw.request_all(|collection| Ok(CountValues { collection, range: KeyRange::All, filter }), Ok)
+    /// Counts the entries. To count some of them, see [`Scan::count`].
+    pub fn count(&self) -> Request<CountValues> {
+        self.scan().count()
     }
 
     /// Deletes the collection with everything in it; answers how many entries it held.
@@ -362,7 +370,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Collection<T> {
     ///
     /// # Errors
     /// When the name or key cannot be used.
-    pub fn increment_by(&self, key: impl AsRef<str>, by: i64) -> Result<Operation> {
+    pub fn increment_operation(&self, key: impl AsRef<str>, by: i64) -> Result<Operation> {
         Ok(Operation::Increment(IncrementValue { collection: self.raw.name.clone()?, key: Key::new(key)?, by }))
     }
 
@@ -445,26 +453,17 @@ impl<T: Send + 'static> Scan<T> {
 
     /// Only keys that start with `prefix`.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
-        self.change(|scan| {
-            scan.range = KeyRange::Prefix(prefix.into());
-            Ok(())
-        })
+        self.range(|| Ok(KeyRange::Prefix(prefix.into())))
     }
 
     /// Only keys from `from` (included) to `to` (excluded).
     pub fn between(self, from: impl AsRef<str>, to: impl AsRef<str>) -> Self {
-        self.change(|scan| {
-            scan.range = KeyRange::Between { from: Some(Key::new(from)?), to: Some(Key::new(to)?) };
-            Ok(())
-        })
+        self.range(|| Ok(KeyRange::Between { from: Some(Key::new(from)?), to: Some(Key::new(to)?) }))
     }
 
     /// Only keys from `from` (included) on.
     pub fn starting_at(self, from: impl AsRef<str>) -> Self {
-        self.change(|scan| {
-            scan.range = KeyRange::Between { from: Some(Key::new(from)?), to: None };
-            Ok(())
-        })
+        self.range(|| Ok(KeyRange::Between { from: Some(Key::new(from)?), to: None }))
     }
 
     /// From the greatest key down.
@@ -499,6 +498,16 @@ impl<T: Send + 'static> Scan<T> {
         })
     }
 
+    /// Counts the entries in the range that the filter matches, however many; `limit` does not matter.
+    pub fn count(self) -> Request<CountValues> {
+        let message = self.message.map(|scan| CountValues {
+            collection: scan.collection,
+            range: scan.range,
+            filter: scan.filter,
+        });
+        Request::new(self.larder, message, Ok)
+    }
+
     /// Reads one page at one instant, as keys and values. It may end early after 4 MiB of values; a stream goes on.
     ///
     /// # Errors
@@ -525,6 +534,17 @@ impl<T: Send + 'static> Scan<T> {
         });
         let decode = move |row: KeyedEntry| Ok((row.key, read(row.entry)?));
         pages.map_ok(move |entries| futures::stream::iter(entries).map(decode)).try_flatten().boxed()
+    }
+
+    /// Sets the range, once: two would contradict each other.
+    fn range(self, range: impl FnOnce() -> Result<KeyRange, Kind>) -> Self {
+        self.change(|scan| {
+            if scan.range != KeyRange::All {
+                return Err(Kind::invalid("scan", "it has two ranges; give a prefix or bounds, not both"));
+            }
+            scan.range = range()?;
+            Ok(())
+        })
     }
 
     fn change(mut self, change: impl FnOnce(&mut ScanValues) -> Result<(), Kind>) -> Self {

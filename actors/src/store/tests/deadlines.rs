@@ -103,22 +103,6 @@ async fn write_whose_caller_goes_away_while_it_runs_ends_whole_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statement_of_a_caller_that_went_away_is_interrupted() {
-    let opened = open(|_| ()).await;
-    let mut gate = opened.stage.gate("begun");
-    let steps = [Step::Insert, pause("begun"), Step::InsertForever];
-    let mut dropped = Box::pin(opened.store.write(message("dropped", steps), deadline(RUNNING)));
-    assert!(futures::poll!(&mut dropped).is_pending());
-    gate.reached().await;
-    gate.open();
-    // The caller waits no longer than its deadline, and the endless statement ends with it.
-    let error = within(dropped).await.unwrap_err();
-    assert_eq!(error.class(), Class::Deadline);
-    opened.write("next", [Step::Insert]).await.unwrap();
-    assert_eq!(opened.lines().await, ["next"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn write_whose_caller_goes_away_before_the_commit_is_committed() {
     let opened = open(|_| ()).await;
     let mut last = opened.stage.gate("last");

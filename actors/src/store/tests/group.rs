@@ -241,3 +241,18 @@ async fn undone_write_leaves_no_trace_in_the_change_log() {
     // Four writes took four sequences: those that were undone gave theirs back.
     assert_eq!(opened.store.observe().sequence, 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn group_ends_once_its_time_is_over() {
+    let opened = open(|settings| settings.group_time_max = Duration::ZERO).await;
+    let mut gate = opened.stage.gate("first");
+    let mut sent = vec![opened.send("first", [pause("first"), Step::Insert])];
+    gate.reached().await;
+    sent.extend((0..5).map(|_| opened.send("other", [Step::Insert])));
+    opened.queued(6).await;
+    gate.open();
+    for sent in sent {
+        answer(sent).await.unwrap();
+    }
+    assert_eq!(opened.store.observe().largest_group_messages, 1);
+}

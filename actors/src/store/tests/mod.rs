@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use kameo::Actor;
 use kameo::actor::{ActorId, ActorRef, Spawn, WeakActorRef};
 use kameo::error::{ActorStopReason, Infallible};
@@ -35,7 +36,7 @@ use crate::Result;
 use crate::sqlite::migration::FileSchema;
 
 /// A wait in a test that takes this long is a hang.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 
 /// A table of lines, and handlers that follow the steps in their message.
 #[derive(Debug)]
@@ -286,7 +287,8 @@ async fn open(change: impl FnOnce(&mut StoreSettings)) -> Opened {
 async fn open_in(folder: tempfile::TempDir, restarts: u32, change: impl FnOnce(&mut StoreSettings)) -> Opened {
     let stage = Arc::new(Stage::default());
     stage.file.set(folder.path().join("kv.db")).unwrap();
-    let mut settings = StoreSettings::default();
+    // A gate may hold a group open for as long as the test likes.
+    let mut settings = StoreSettings { group_time_max: HANG, ..StoreSettings::default() };
     change(&mut settings);
     let (sender, events) = broadcast::channel(64);
     let parent = Parent::spawn_with_mailbox((), kameo::mailbox::unbounded());
@@ -311,7 +313,7 @@ impl Opened {
         within(self.store.write(message(line, steps), RequestOptions::default())).await
     }
 
-    /// Sends a write whose answer is taken later.
+    /// Sends a write whose answer is taken later. It is queued when this returns, behind what was sent before.
     fn send(&self, line: &str, steps: impl Into<Vec<Step>>) -> tokio::task::JoinHandle<Result<u64>> {
         self.send_with(line, steps, RequestOptions::default())
     }
@@ -323,7 +325,12 @@ impl Opened {
         options: RequestOptions,
     ) -> tokio::task::JoinHandle<Result<u64>> {
         let (store, message) = (self.store.clone(), message(line, steps));
-        tokio::spawn(async move { store.write(message, options).await })
+        let mut request = Box::pin(async move { store.write(message, options).await });
+        // Polled here for the first time: a task of its own would be queued when it is scheduled, in any order.
+        match (&mut request).now_or_never() {
+            Some(answer) => tokio::spawn(std::future::ready(answer)),
+            None => tokio::spawn(request),
+        }
     }
 
     async fn read(&self, steps: impl Into<Vec<Step>>, is_in_place: bool) -> Result<Vec<String>> {
