@@ -4,8 +4,10 @@
 //!
 //! Always true: nothing here knows who calls it; only the `sqlite` module opens files.
 
+pub mod chat;
 mod error;
 pub mod filter;
+pub mod full_text;
 pub mod kv;
 pub mod sqlite;
 pub mod store;

@@ -77,6 +77,14 @@ pub enum Error {
         /// The limit.
         bytes_max: u64,
     },
+    /// What a window of messages must hold does not fit its token limit.
+    #[error("the window is too small: {needed_tokens} tokens are needed, the limit is {limit}")]
+    WindowTooSmall {
+        /// The smallest limit under which there would be a window now.
+        needed_tokens: u64,
+        /// The limit that was asked for.
+        limit: u64,
+    },
     /// What the request names does not exist.
     #[error("{what} not found")]
     NotFound {
@@ -200,7 +208,7 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Invalid { .. } | Self::TooLarge { .. } => Class::InvalidInput,
+            Self::Invalid { .. } | Self::TooLarge { .. } | Self::WindowTooSmall { .. } => Class::InvalidInput,
             Self::NotFound { .. } => Class::NotFound,
             Self::Conflict { .. } => Class::Conflict,
             Self::Overloaded { .. } => Class::Overloaded,
@@ -229,6 +237,7 @@ impl Error {
             | Self::Io { written, .. } => *written,
             Self::Invalid { .. }
             | Self::TooLarge { .. }
+            | Self::WindowTooSmall { .. }
             | Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Overloaded { .. }

@@ -5,9 +5,11 @@
 //! Always true: everything here is plain data with serde; no runtime, actor or database type appears.
 
 pub mod change;
+pub mod chat;
 pub mod codec;
 mod error;
 pub mod filter;
+mod json_text;
 pub mod kv;
 pub mod limits;
 mod message;
@@ -16,7 +18,8 @@ mod time;
 mod value;
 
 pub use error::{Class, Error, Result, Written};
+pub use json_text::JsonText;
 pub use message::{Message, RequestOptions};
-pub use names::{CollectionName, IdempotencyKey, Key, Sequence, StoreName, Tag, Version};
+pub use names::{ClientMessageId, CollectionName, IdempotencyKey, Key, Sequence, SessionId, StoreName, Tag, Version};
 pub use time::Timestamp;
 pub use value::{Format, Value};

@@ -28,3 +28,23 @@ pub const FILTER_PATH_KEYS_MAX: usize = 64;
 pub const ENCODED_DEPTH_MAX: usize = 256;
 /// How many more items than bytes an encoded value may hold: items such as `()` take no bytes.
 pub const ENCODED_FREE_ITEMS_MAX: usize = 65_536;
+/// Longest session id, in bytes of UTF-8.
+pub const SESSION_ID_BYTES_MAX: usize = 256;
+/// Longest client message id, in bytes of UTF-8.
+pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 256;
+/// Longest role name, in bytes of UTF-8.
+pub const ROLE_BYTES_MAX: usize = 64;
+/// Longest title of a session, in bytes of UTF-8.
+pub const SESSION_TITLE_BYTES_MAX: usize = 4_096;
+/// Longest owner of a session, in bytes of UTF-8.
+pub const OWNER_BYTES_MAX: usize = 256;
+/// Largest metadata of a session, in bytes of JSON.
+pub const SESSION_METADATA_BYTES_MAX: usize = 1 << 20;
+/// Longest search query, in bytes of UTF-8.
+pub const QUERY_BYTES_MAX: usize = 4_096;
+/// Most words in a search query; further ones are left out.
+pub const QUERY_WORDS_MAX: usize = 64;
+/// Most sessions that one search names. Each is a bound parameter.
+pub const SEARCH_SESSIONS_MAX: usize = 1_000;
+/// Longest id of a token counter, in bytes of UTF-8.
+pub const COUNTER_ID_BYTES_MAX: usize = 128;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::limits::{COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX, TAG_BYTES_MAX};
+use crate::limits::{
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
+    SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+};
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
 macro_rules! checked_text {
@@ -90,6 +93,15 @@ checked_text! {
     IdempotencyKey, "idempotency key", IDEMPOTENCY_KEY_BYTES_MAX
 }
 
+checked_text! {
+    /// The name of a conversation: 1 to [`SESSION_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    SessionId, "session id", SESSION_ID_BYTES_MAX
+}
+checked_text! {
+    /// A caller's id for a message in its session: 1 to [`CLIENT_MESSAGE_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ClientMessageId, "client message id", CLIENT_MESSAGE_ID_BYTES_MAX
+}
+
 /// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
 fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Error> {
     if text.is_empty() {
@@ -111,6 +123,8 @@ fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Er
 pub enum StoreName {
     /// Key–value state.
     Kv,
+    /// Chat memory.
+    Chat,
 }
 
 impl StoreName {
@@ -119,6 +133,7 @@ impl StoreName {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kv => "kv",
+            Self::Chat => "chat",
         }
     }
 }

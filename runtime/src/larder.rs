@@ -25,6 +25,7 @@ use tracing::Instrument;
 use crate::backup::{self, Snapshot};
 use crate::error::OpenError;
 use crate::folder::Folder;
+use crate::handles::chat::Chat;
 use crate::handles::kv::Kv;
 use crate::open::{self, Builder};
 use crate::request::Request;
@@ -239,6 +240,12 @@ impl Larder {
         Kv::new(self.clone())
     }
 
+    /// Returns the chat store.
+    #[must_use]
+    pub fn chat(&self) -> Chat {
+        Chat::new(self.clone())
+    }
+
     /// Sends any message to its store.
     ///
     /// # Examples
@@ -267,6 +274,16 @@ impl Larder {
             Some(store) => message.send(store, options).await,
             None => message.send(&self.store().await?, options).await,
         }
+    }
+
+    /// Runs work that must not hold up the caller's threads on a blocking thread of the runtime's.
+    pub(crate) async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.shared.handle.spawn_blocking(work).await.ok()
+    }
+
+    /// Runs work in the background, as long as the runtime lives.
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.shared.handle.spawn(work));
     }
 
     /// Returns the settings the folder was opened with.
@@ -337,8 +354,13 @@ impl Larder {
     /// When a store cannot be started or read at all; damage is not an error but a finding.
     pub async fn check(&self, depth: CheckDepth) -> Result<CheckReport> {
         // Started, since a store that was not used yet may be damaged as well.
-        if !existing_files(&self.shared().settings).is_empty() {
-            self.store::<larder_actors::kv::Kv>().await?;
+        for file in existing_files(&self.shared().settings) {
+            match file.store {
+                StoreName::Kv => drop(self.store::<larder_actors::kv::Kv>().await?),
+                StoreName::Chat => drop(self.store::<larder_actors::chat::Chat>().await?),
+                // Only stores that this build hosts have files in the list.
+                _ => {}
+            }
         }
         let mut findings = Vec::new();
         for store in snapshot(self.shared().stores.running()) {

@@ -1,6 +1,6 @@
 //! Embedded, supervised storage runtime for local AI applications.
 //!
-//! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store. Every request is a [`Request`], awaited as it
+//! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store, [`Larder::chat`] chat memory. Every request is a [`Request`], awaited as it
 //! stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
 //!
 //! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
@@ -33,14 +33,17 @@ mod stores;
 mod supervisor;
 
 pub use error::OpenError;
+pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
 pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder};
 pub use larder_actors::Error;
+pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
 pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
 pub use larder_protocol as protocol;
+pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::{Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Version, Written};

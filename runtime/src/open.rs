@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
+use larder_actors::chat::ChatSettings;
 use larder_actors::kv::KvSettings;
 
 use crate::error::OpenError;
@@ -64,6 +65,12 @@ impl Builder {
     /// Changes the key–value store's settings.
     pub fn kv(mut self, change: impl FnOnce(&mut StoreConfig<KvSettings>)) -> Self {
         change(&mut self.settings.kv);
+        self
+    }
+
+    /// Changes the chat store's settings.
+    pub fn chat(mut self, change: impl FnOnce(&mut StoreConfig<ChatSettings>)) -> Self {
+        change(&mut self.settings.chat);
         self
     }
 

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use larder_actors::chat::ChatSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::store::StoreSettings;
 use larder_protocol::Error as Kind;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub ballast_bytes: u64,
     /// The key–value store.
     pub kv: StoreConfig<KvSettings>,
+    /// The chat store.
+    pub chat: StoreConfig<ChatSettings>,
 }
 
 /// One store's settings.
@@ -96,6 +99,7 @@ impl Settings {
             maintenance_interval: Duration::from_secs(1),
             ballast_bytes: 4 << 20,
             kv: StoreConfig::default(),
+            chat: StoreConfig::default(),
         }
     }
 
@@ -110,6 +114,10 @@ impl Settings {
         if !(1..=512 << 20).contains(&self.kv.own.value_bytes_max) {
             return Err(Kind::invalid("setting kv.own.value_bytes_max", "it is not within 1 byte to 512 MiB"));
         }
+        if !(1 << 10..=64 << 20).contains(&self.chat.own.message_bytes_max) {
+            return Err(Kind::invalid("setting chat.own.message_bytes_max", "it is not within 1 KiB to 64 MiB"));
+        }
+        self.chat.common.check("chat.common")?;
         self.kv.common.check("kv.common")
     }
 

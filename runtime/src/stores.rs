@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use larder_actors::chat::Chat;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
@@ -19,6 +20,7 @@ use crate::settings::{Settings, StoreConfig};
 #[derive(Debug, Default)]
 pub struct Stores {
     kv: OnceCell<StoreHandle<Kv>>,
+    chat: OnceCell<StoreHandle<Chat>>,
     running: Running,
 }
 
@@ -38,7 +40,10 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
 
 /// Returns the files of every store that has one, used in this process or not, in the order of their names.
 pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
-    let mut files = vec![store_file::<Kv>(&settings.path, &settings.kv.common)];
+    let mut files = vec![
+        store_file::<Kv>(&settings.path, &settings.kv.common),
+        store_file::<Chat>(&settings.path, &settings.chat.common),
+    ];
     files.retain(|file| file.path.exists());
     files.sort_by_key(|file| file.store.as_str());
     files
@@ -57,6 +62,16 @@ impl Hosted for Kv {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.kv
+    }
+}
+
+impl Hosted for Chat {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.chat
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.chat
     }
 }
 

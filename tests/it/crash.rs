@@ -28,12 +28,17 @@ pub(crate) fn child(arguments: impl Iterator<Item = String>) {
 struct Victim {
     folder: tempfile::TempDir,
     seed: u64,
+    stores: String,
     log: String,
 }
 
 impl Victim {
     fn new(seed: u64) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), seed, log: String::new() }
+        Self::of("kv", seed)
+    }
+
+    fn of(stores: &str, seed: u64) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), seed, stores: stores.to_owned(), log: String::new() }
     }
 
     fn store(&self) -> PathBuf {
@@ -43,7 +48,18 @@ impl Victim {
     fn arguments(&self, durability: &str, more: &[&str]) -> Vec<String> {
         let mut arguments: Vec<String> = ["run", "--dir", self.store().to_str().unwrap()].map(str::to_owned).to_vec();
         let (seed, seconds) = (self.seed.to_string(), "600");
-        for word in ["--seed", &seed, "--durability", durability, "--callers", "64", "--seconds", seconds] {
+        for word in [
+            "--stores",
+            &self.stores,
+            "--seed",
+            &seed,
+            "--durability",
+            durability,
+            "--callers",
+            "64",
+            "--seconds",
+            seconds,
+        ] {
             arguments.push(word.to_owned());
         }
         arguments.extend(more.iter().map(|word| (*word).to_owned()));
@@ -98,28 +114,43 @@ fn write_log(path: &Path, log: &str) {
 
 #[tokio::test]
 async fn kills_lose_nothing_acknowledged() {
+    kill_and_verify("kv").await;
+}
+
+#[tokio::test]
+async fn kills_lose_no_message_acknowledged() {
+    kill_and_verify("chat").await;
+}
+
+/// Both stores in one folder: each has its own file, and neither's fate is the other's.
+#[tokio::test]
+async fn kills_of_two_stores_at_once_lose_nothing() {
+    kill_and_verify("kv,chat").await;
+}
+
+async fn kill_and_verify(stores: &str) {
     let _alone = alone().await;
     let kills = number_from_environment("LARDER_KILLS", 20);
     let seed = number_from_environment("LARDER_SEED", u64::from(std::process::id()));
     println!("LARDER_SEED={seed}");
     let (mut random, began) = (Random::of(seed, 0), Instant::now());
     let (mut acknowledged, mut refused, mut open) = (0, 0, 0);
-    let mut victim = Victim::new(seed);
+    let mut victim = Victim::of(stores, seed);
     for kill in 1..=kills {
         victim.run_and_kill(&mut random, if kill % 2 == 0 { "relaxed" } else { "durable" }, &[]);
         let violations = victim.violations(None).await;
-        assert!(violations.is_empty(), "seed {seed}, kill {kill}: {violations:#?}");
+        assert!(violations.is_empty(), "{stores}, seed {seed}, kill {kill}: {violations:#?}");
         if kill % KILLS_PER_FOLDER == 0 || kill == kills {
             let history = History::parse(&victim.log).unwrap();
             acknowledged += history.count(Fate::Applied);
             refused += history.count(Fate::NotApplied);
             open += history.count(Fate::Open);
             assert_controls_are_caught(&victim).await;
-            victim = Victim::new(seed + kill);
+            victim = Victim::of(stores, seed + kill);
         }
     }
     println!(
-        "{kills} kills in {:.1} s: {acknowledged} acknowledged, {refused} refused, {open} open; 0 lost, 0 in part, 0 damaged",
+        "{stores}: {kills} kills in {:.1} s: {acknowledged} acknowledged, {refused} refused, {open} open; 0 lost, 0 in part, 0 damaged",
         began.elapsed().as_secs_f64()
     );
 }

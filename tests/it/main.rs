@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
+mod chat;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod folder;

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::admission::{Admission, Permit};
-use super::context::{Outcome, ReadContext};
+use super::context::{Failure, Outcome, ReadContext};
 use super::job::WriteJob;
 use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
@@ -431,10 +431,13 @@ impl<S: Store> StoreHandle<S> {
         let store = Arc::clone(&self.inner.shared);
         // As long as it takes: a full check reads everything.
         let options = RequestOptions { deadline: Some(Duration::MAX), ..RequestOptions::default() };
-        let read = move |connection: &Connection| {
-            let mut findings = structure_findings(connection, is_full)?;
+        let read = move |_: &Connection| {
+            // A connection of its own: one that has searched keeps an FTS5 index's structure in memory, which
+            // `integrity_check` does not renew, and would find "corruption" in what was committed since.
+            let connection = store.file.reader().map_err(|error| Failure::Refused(error.kind().clone()))?;
+            let mut findings = structure_findings(&connection, is_full)?;
             if is_full {
-                S::check(&context(&store, connection, group::now()), &mut |finding| findings.push(finding))?;
+                S::check(&context(&store, &connection, group::now()), &mut |finding| findings.push(finding))?;
             }
             Ok(findings)
         };

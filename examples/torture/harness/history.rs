@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::plan::store_of;
+
 /// What became of one id, as far as the log tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -132,6 +134,15 @@ impl History {
     pub(crate) fn is_before(&self, first: u64, second: u64) -> bool {
         let settled = self.trials.get(&first).and_then(|trial| trial.settled_at);
         settled.zip(self.trials.get(&second)).is_some_and(|(settled_at, second)| settled_at < second.tried_at)
+    }
+
+    /// Returns the part of it that went to one of the stores.
+    pub(crate) fn of_store(&self, store: &str) -> Self {
+        let mut part = self.clone();
+        part.trials.retain(|id, _| {
+            self.stores.get(store_of(self.seed, *id, &self.stores)).is_some_and(|chosen| chosen == store)
+        });
+        part
     }
 
     /// Returns the ids left open.

@@ -5,6 +5,7 @@
 //! Always true: no module here trusts the store under test for what should be in it; that comes from the log alone.
 
 mod arguments;
+mod chat;
 mod history;
 mod kv;
 mod plan;

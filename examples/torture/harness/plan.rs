@@ -5,13 +5,14 @@
 use futures::future::BoxFuture;
 use larder::{Class, Larder, Written};
 
+use super::chat::ChatPlan;
 use super::history::History;
 use super::kv::KvPlan;
 use super::random::Random;
 use super::sabotage::Lie;
 
 /// The stores that have a plan.
-pub(crate) const STORES: [&str; 1] = ["kv"];
+pub(crate) const STORES: [&str; 2] = ["kv", "chat"];
 
 /// What a caller was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub(crate) trait Plan: Send + Sync {
 pub(crate) fn plan(store: &str) -> Result<Box<dyn Plan>, String> {
     match store {
         "kv" => Ok(Box::new(KvPlan)),
+        "chat" => Ok(Box::new(ChatPlan)),
         other => Err(format!("no store {other:?}")),
     }
 }

@@ -54,7 +54,7 @@ pub(crate) async fn spoiled(folder: &Path, history: &History, spoil: Spoil) -> R
         match spoil {
             Spoil::LoseLast => {
                 let connection = super::verify::connect(&copy.path().join(format!("{store}.db")))?;
-                plan.lose_last(&connection, history)?;
+                plan.lose_last(&connection, &history.of_store(store))?;
             }
             Spoil::AddRow => {
                 let larder = Larder::open(copy.path()).await.map_err(|e| format!("cannot open the copy: {e}"))?;

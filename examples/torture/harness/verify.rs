@@ -56,7 +56,7 @@ async fn verify_folder(folder: &Path, history: History) -> Result<Report, String
     let mut violations = history.violations.clone();
     let larder = Larder::open(folder).await.map_err(|e| format!("cannot open the folder: {e}"))?;
     for store in &history.stores {
-        match plan(store)?.verify(&larder, &history).await {
+        match plan(store)?.verify(&larder, &history.of_store(store)).await {
             Ok(found) => violations.extend(found.into_iter().map(|text| format!("{store}: {text}"))),
             Err(error) => violations.push(format!("{store}: cannot be read: {error}")),
         }

@@ -1,3 +1,4 @@
 //! What programs hold: ergonomic methods over the messages, a file per store.
 
+pub(crate) mod chat;
 pub(crate) mod kv;

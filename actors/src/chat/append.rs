@@ -1,0 +1,334 @@
+//! Handlers that put messages in: append, edit, summary, counts.
+//!
+//! Start at [`append`]. Everything is checked before the first change, so that a refusal costs no neighbour anything.
+
+use std::collections::HashMap;
+
+use larder_protocol::chat::{
+    AppendMessages, Appended, ChatMessage, EditMessage, MessageId, MessageTokens, PutCounts, PutSummary, TokenCounts,
+};
+use larder_protocol::limits::{BATCH_ITEMS_MAX, COUNTER_ID_BYTES_MAX, ROLE_BYTES_MAX};
+use larder_protocol::{Error as Kind, SessionId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::links;
+use super::row::{Body, release};
+use super::sessions::{self, SessionRow};
+use super::store::Writing;
+use crate::store::Outcome;
+
+/// What became of one message of a batch before anything is written.
+enum Slot {
+    New,
+    /// It is in the session already.
+    Stored(MessageId),
+    /// It stands earlier in the same batch, at this place.
+    Repeated(usize),
+}
+
+pub(super) fn append(context: &mut Writing<'_>, message: &AppendMessages) -> Outcome<Appended> {
+    let AppendMessages { session, messages, counts } = message;
+    check_batch(messages.len())?;
+    check_counts(counts.as_ref(), messages.len())?;
+    for one in messages {
+        check(context, one)?;
+    }
+    let found = sessions::find(context.connection, session.as_str())?;
+    let slots = place_batch(context.connection, found.as_ref(), messages)?;
+    let session_id = sessions::id_or_create(context, session, found.as_ref())?;
+    let counter_id = counter_id(context.connection, counts.as_ref())?;
+    let (mut ids, mut added, mut added_tokens): (Vec<MessageId>, u64, u64) = (Vec::new(), 0, 0);
+    for (at, (one, slot)) in messages.iter().zip(slots).enumerate() {
+        let id = match slot {
+            Slot::Stored(id) => id,
+            Slot::Repeated(earlier) => ids.get(earlier).copied().unwrap_or(MessageId(0)),
+            Slot::New => {
+                let tokens = counts.as_ref().and_then(|counts| counts.tokens.get(at)).copied().unwrap_or_default();
+                added += 1;
+                added_tokens += tokens.cost;
+                insert(context, session, &NewPlace { session_id, tokens, counter_id, summary: false }, one)?
+            }
+        };
+        ids.push(id);
+    }
+    sessions::adjust(context, session_id, added.cast_signed(), added_tokens.cast_signed())?;
+    Ok(Appended { ids, new_count: added })
+}
+
+/// Decides for each message whether it is new; a client id that stands for another content is a conflict.
+fn place_batch(connection: &Connection, session: Option<&SessionRow>, messages: &[ChatMessage]) -> Outcome<Vec<Slot>> {
+    let mut earlier: HashMap<&str, usize> = HashMap::new();
+    let mut slots = Vec::with_capacity(messages.len());
+    for (at, message) in messages.iter().enumerate() {
+        let Some(client_id) = message.client_id.as_ref().map(|id| id.as_str()) else {
+            slots.push(Slot::New);
+            continue;
+        };
+        let stored = session.map(|session| sessions::find_client(connection, session.id, client_id)).transpose()?;
+        let slot = if let Some(stored) = stored.flatten() {
+            require_same(&stored.stored.message, message, client_id)?;
+            Slot::Stored(stored.stored.id)
+        } else if let Some(&place) = earlier.get(client_id) {
+            if let Some(first) = messages.get(place) {
+                require_same(first, message, client_id)?;
+            }
+            Slot::Repeated(place)
+        } else {
+            earlier.insert(client_id, at);
+            Slot::New
+        };
+        slots.push(slot);
+    }
+    Ok(slots)
+}
+
+/// A message without a time of its own gets one when it is stored, so that time does not count.
+fn require_same(stored: &ChatMessage, sent: &ChatMessage, client_id: &str) -> Outcome<()> {
+    let created = sent.created.and(stored.created);
+    let same = ChatMessage { created, ..stored.clone() } == *sent;
+    if same {
+        return Ok(());
+    }
+    let what = format!("client message id {client_id:?}");
+    let (expected, found) = ("the message stored under it".to_owned(), "another message".to_owned());
+    Err(Kind::Conflict { what, expected, found }.into())
+}
+
+/// Where and how a new message goes.
+struct NewPlace {
+    session_id: i64,
+    tokens: MessageTokens,
+    counter_id: Option<i64>,
+    summary: bool,
+}
+
+fn insert(
+    context: &mut Writing<'_>,
+    session: &SessionId,
+    place: &NewPlace,
+    message: &ChatMessage,
+) -> Outcome<MessageId> {
+    let id = context.next_version().0;
+    let body = Body::of(message, context.now)?;
+    body.insert(context.connection, id)?;
+    let NewPlace { session_id, tokens, counter_id, summary } = place;
+    let mandatory = *summary || message.role.instructs();
+    context
+        .connection
+        .prepare_cached(
+            "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
+                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id)
+             VALUES (?1, 0, ?2, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            session_id,
+            id,
+            summary,
+            mandatory,
+            counter_id,
+            tokens.text,
+            tokens.spaced_text,
+            tokens.cost,
+            tokens.ends_blank,
+            tokens.holds_control_token,
+            body.client_id,
+        ])?;
+    if !summary {
+        links::insert(context.connection, *session_id, id, message)?;
+    }
+    context.changed(if *summary { "summary" } else { "append" }, session.as_str(), &id.to_string());
+    Ok(MessageId(id))
+}
+
+pub(super) fn edit(context: &mut Writing<'_>, message: &EditMessage) -> Outcome<()> {
+    let EditMessage { session, id, message, counts } = message;
+    check(context, message)?;
+    check_counts(counts.as_ref(), 1)?;
+    let not_found = || Kind::NotFound { what: format!("message {id} in session {session:?}") };
+    let row = sessions::find(context.connection, session.as_str())?.ok_or_else(not_found)?;
+    let old = sessions::find_message(context.connection, row.id, *id)?.ok_or_else(not_found)?;
+    let mut edited = message.clone();
+    edited.created = edited.created.or(old.stored.message.created);
+    edited.client_id = edited.client_id.or_else(|| old.stored.message.client_id.clone());
+    if let Some(client_id) = &edited.client_id {
+        let other = sessions::find_client(context.connection, row.id, client_id.as_str())?;
+        if let Some(other) = other.filter(|other| other.stored.id != *id) {
+            let found = format!("message {}", other.stored.id);
+            let what = format!("client message id {:?}", client_id.as_str());
+            return Err(Kind::Conflict { what, expected: "no other message".to_owned(), found }.into());
+        }
+    }
+    let counter_id = counter_id(context.connection, counts.as_ref())?;
+    let tokens = counts.as_ref().and_then(|counts| counts.tokens.first()).copied().unwrap_or_default();
+    let body_id = context.next_version().0;
+    let body = Body::of(&edited, context.now)?;
+    body.insert(context.connection, body_id)?;
+    let mandatory = old.stored.pinned || old.stored.summary || edited.role.instructs();
+    context
+        .connection
+        .prepare_cached(
+            "UPDATE place SET body_id = ?4, mandatory = ?5, counter_id = ?6, text_tokens = ?7, spaced_text_tokens = ?8,
+                 cost_tokens = ?9, ends_blank = ?10, holds_control_token = ?11, client_id = ?12
+             WHERE session_id = ?1 AND archived = ?2 AND id = ?3",
+        )?
+        .execute(params![
+            row.id,
+            old.stored.archived,
+            id.0,
+            body_id,
+            mandatory,
+            counter_id,
+            tokens.text,
+            tokens.spaced_text,
+            tokens.cost,
+            tokens.ends_blank,
+            tokens.holds_control_token,
+            body.client_id,
+        ])?;
+    if !old.stored.archived && !old.stored.summary {
+        links::delete(context.connection, row.id, id.0)?;
+        links::insert(context.connection, row.id, id.0, &edited)?;
+    }
+    release(context.connection, old.stored.revision)?;
+    if !old.stored.summary {
+        let difference = tokens.cost.cast_signed() - old.tokens.cost.cast_signed();
+        sessions::adjust(context, row.id, 0, difference)?;
+    }
+    context.changed("edit", session.as_str(), &id.to_string());
+    Ok(())
+}
+
+pub(super) fn put_summary(context: &mut Writing<'_>, message: &PutSummary) -> Outcome<MessageId> {
+    let PutSummary { session, message, through, counts } = message;
+    check(context, message)?;
+    check_counts(counts.as_ref(), 1)?;
+    if message.client_id.is_some() {
+        return Err(Kind::invalid("summary", "it cannot have a client message id").into());
+    }
+    let not_found = || Kind::NotFound { what: format!("session {session:?}") };
+    let row = sessions::find(context.connection, session.as_str())?.ok_or_else(not_found)?;
+    sessions::delete_summary(context, row.id)?;
+    let counter_id = counter_id(context.connection, counts.as_ref())?;
+    let tokens = counts.as_ref().and_then(|counts| counts.tokens.first()).copied().unwrap_or_default();
+    let place = NewPlace { session_id: row.id, tokens, counter_id, summary: true };
+    let id = insert(context, session, &place, message)?;
+    context
+        .connection
+        .prepare_cached("UPDATE session SET summary_through = ?2, updated_ms = ?3 WHERE id = ?1")?
+        .execute(params![row.id, through.0, context.now.0])?;
+    Ok(id)
+}
+
+pub(super) fn put_counts(context: &mut Writing<'_>, message: &PutCounts) -> Outcome<u64> {
+    let PutCounts { session, counted, counts } = message;
+    check_batch(counted.len())?;
+    check_counts(Some(counts), counted.len())?;
+    let Some(row) = sessions::find(context.connection, session.as_str())? else { return Ok(0) };
+    let counter_id = counter_id(context.connection, Some(counts))?;
+    let (mut stored, mut difference) = (0, 0_i64);
+    for ((id, revision), tokens) in counted.iter().zip(&counts.tokens) {
+        let old = old_cost(context.connection, row.id, *id, *revision)?;
+        let Some((archived, summary, old_tokens)) = old else { continue };
+        context
+            .connection
+            .prepare_cached(
+                "UPDATE place SET counter_id = ?4, text_tokens = ?5, spaced_text_tokens = ?6, cost_tokens = ?7,
+                     ends_blank = ?8, holds_control_token = ?9
+                 WHERE session_id = ?1 AND archived = ?2 AND id = ?3",
+            )?
+            .execute(params![
+                row.id,
+                archived,
+                id.0,
+                counter_id,
+                tokens.text,
+                tokens.spaced_text,
+                tokens.cost,
+                tokens.ends_blank,
+                tokens.holds_control_token,
+            ])?;
+        stored += 1;
+        if !summary {
+            difference += tokens.cost.cast_signed() - old_tokens.cast_signed();
+        }
+        context.changed("count", session.as_str(), &id.to_string());
+    }
+    sessions::add_tokens(context.connection, row.id, difference)?;
+    Ok(stored)
+}
+
+/// Returns whether it is archived, whether it is the summary, and its cost so far, if its content is still this revision.
+fn old_cost(
+    connection: &Connection,
+    session_id: i64,
+    id: MessageId,
+    revision: u64,
+) -> rusqlite::Result<Option<(bool, bool, u64)>> {
+    connection
+        .prepare_cached(
+            "SELECT archived, summary, cost_tokens FROM place
+             WHERE session_id = ?1 AND archived IN (0, 1) AND id = ?2 AND body_id = ?3",
+        )?
+        .query_row(params![session_id, id.0, revision], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()
+}
+
+/// Returns the row of the counter, which is made where it is missing.
+fn counter_id(connection: &Connection, counts: Option<&TokenCounts>) -> rusqlite::Result<Option<i64>> {
+    let Some(TokenCounts { counter, .. }) = counts else { return Ok(None) };
+    if let Some(id) = find_counter(connection, counter)? {
+        return Ok(Some(id));
+    }
+    connection
+        .prepare_cached("INSERT INTO counter (name) VALUES (?1) RETURNING id")?
+        .query_row([counter], |row| row.get(0))
+        .map(Some)
+}
+
+pub(super) fn find_counter(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT id FROM counter WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+/// Checks what the types of a message cannot.
+fn check(context: &Writing<'_>, message: &ChatMessage) -> Outcome<()> {
+    let role = message.role.as_str();
+    if role.is_empty() || role.len() > ROLE_BYTES_MAX || role.contains('\0') {
+        let reason = format!("{} bytes, 1 to {ROLE_BYTES_MAX} without NUL are allowed", role.len());
+        return Err(Kind::invalid("role", reason).into());
+    }
+    let (bytes, bytes_max) = (message.size_bytes() as u64, context.settings.message_bytes_max as u64);
+    if bytes > bytes_max {
+        return Err(Kind::TooLarge { what: "message".to_owned(), bytes, bytes_max }.into());
+    }
+    for (what, json) in [("metadata", &message.metadata), ("extra", &message.extra)] {
+        if json.as_ref().is_some_and(|json| !json.to_value().is_object()) {
+            return Err(Kind::invalid(what, "it is not a JSON object").into());
+        }
+    }
+    Ok(())
+}
+
+fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<()> {
+    let Some(TokenCounts { counter, tokens }) = counts else { return Ok(()) };
+    if counter.is_empty() || counter.len() > COUNTER_ID_BYTES_MAX || counter.contains('\0') {
+        let reason = format!("its id has {} bytes, 1 to {COUNTER_ID_BYTES_MAX} without NUL are allowed", counter.len());
+        return Err(Kind::invalid("token counter", reason).into());
+    }
+    if tokens.len() != message_count {
+        let reason = format!("{} counts for {message_count} messages", tokens.len());
+        return Err(Kind::invalid("token counts", reason).into());
+    }
+    // Sums of a whole session must fit a 64-bit column.
+    let most = u64::from(u32::MAX);
+    if tokens.iter().any(|one| one.text > most || one.spaced_text > most || one.cost > most) {
+        return Err(Kind::invalid("token counts", format!("a count is over {most}")).into());
+    }
+    Ok(())
+}
+
+pub(super) fn check_batch(count: usize) -> Outcome<()> {
+    if (1..=BATCH_ITEMS_MAX).contains(&count) {
+        return Ok(());
+    }
+    Err(Kind::invalid("batch", format!("{count} items, 1 to {BATCH_ITEMS_MAX} are allowed")).into())
+}

@@ -1,0 +1,181 @@
+//! Reads of a session's messages: pages in order, those that are to be counted, and search.
+
+use larder_protocol::chat::{
+    ListMessages, ListUncounted, MessageOrder, MessagePage, Role, SearchHit, SearchMessages, SearchScope, StoredMessage,
+};
+use larder_protocol::limits::SEARCH_SESSIONS_MAX;
+use larder_protocol::{Error as Kind, SessionId};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::append::find_counter;
+use super::row::{self, COLUMNS, SOURCE};
+use super::sessions::{self, check_limit};
+use super::store::Reading;
+use crate::full_text;
+use crate::store::Outcome;
+
+/// A page ends once its messages are this large, so that a page's memory is bounded whatever they are.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+pub(super) fn page(context: &Reading<'_>, message: &ListMessages) -> Outcome<MessagePage> {
+    check_limit(message.limit)?;
+    let transaction = context.connection.unchecked_transaction()?;
+    let page = read_page(&transaction, message);
+    transaction.finish()?;
+    page
+}
+
+fn read_page(connection: &Connection, message: &ListMessages) -> Outcome<MessagePage> {
+    let Some(session_id) = sessions::find_id(connection, message.session.as_str())? else {
+        return Ok(MessagePage { messages: Vec::new(), next: None });
+    };
+    // Each of both is in the order of an index; together they would be sorted.
+    let mut messages = part(connection, session_id, false, message)?;
+    if message.include_archived {
+        messages.extend(part(connection, session_id, true, message)?);
+        match message.order {
+            MessageOrder::OldestFirst => messages.sort_by_key(|message| message.id),
+            MessageOrder::NewestFirst => messages.sort_by_key(|message| std::cmp::Reverse(message.id)),
+        }
+    }
+    let mut bytes = 0;
+    let fits = |message: &&StoredMessage| {
+        let fits = bytes < PAGE_BYTES_MAX;
+        bytes += message.message.size_bytes();
+        fits
+    };
+    let count = messages.iter().take(message.limit).take_while(fits).count();
+    let is_last = count == messages.len();
+    messages.truncate(count);
+    let next = messages.last().filter(|_| !is_last).map(|message| message.id);
+    Ok(MessagePage { messages, next })
+}
+
+/// Reads archived or unarchived messages up to the page's bounds, and one more, which tells of a next page.
+fn part(
+    connection: &Connection,
+    session_id: i64,
+    archived: bool,
+    message: &ListMessages,
+) -> Outcome<Vec<StoredMessage>> {
+    let (comparison, order) = match message.order {
+        MessageOrder::OldestFirst => (">", "ASC"),
+        MessageOrder::NewestFirst => ("<", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = ?2 AND place.summary = 0
+             AND (?3 IS NULL OR place.id {comparison} ?3) ORDER BY place.id {order} LIMIT ?4"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![session_id, archived, message.after.map(|id| id.0), message.limit + 1])?;
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let message = row::read(row, 0)?.stored;
+        let is_enough = bytes >= PAGE_BYTES_MAX;
+        bytes += message.message.size_bytes();
+        messages.push(message);
+        if is_enough {
+            break;
+        }
+    }
+    Ok(messages)
+}
+
+pub(super) fn uncounted(context: &Reading<'_>, message: &ListUncounted) -> Outcome<Vec<StoredMessage>> {
+    check_limit(message.limit)?;
+    let connection = context.connection;
+    let Some(session_id) = sessions::find_id(connection, message.session.as_str())? else { return Ok(Vec::new()) };
+    let counter_id = find_counter(connection, context.settings.counter.id())?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0
+             AND place.counter_id IS NOT ?2 ORDER BY place.id DESC LIMIT ?3"
+    );
+    // A counter that never counted has no row, and NULL would say that uncounted messages are counted.
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![session_id, counter_id.unwrap_or(-1), message.limit])?;
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let message = row::read(row, 0)?.stored;
+        bytes += message.message.size_bytes();
+        messages.push(message);
+        if bytes >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(messages)
+}
+
+/// Finds the best places first; contents and snippets are read for those alone.
+pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome<Vec<SearchHit>> {
+    check_limit(message.limit)?;
+    let Some(query) = full_text::plain_query(&message.query, message.prefix)? else { return Ok(Vec::new()) };
+    let mut parameters = vec![Sql::Text(query)];
+    let conditions = conditions(message, &mut parameters)?;
+    let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+    parameters.extend([integer(message.limit), integer(message.offset)]);
+    let (limit, offset) = (parameters.len() - 1, parameters.len());
+    let snippet = full_text::snippet("body_text");
+    let sql = format!(
+        "WITH hit AS MATERIALIZED (
+             SELECT place.session_id, place.archived, place.id, place.body_id, session.name AS session,
+                 -bm25(body_text) AS score
+             FROM body_text CROSS JOIN place ON place.body_id = body_text.rowid
+                 CROSS JOIN session ON session.id = place.session_id
+                 CROSS JOIN body ON body.id = place.body_id
+             WHERE body_text MATCH ?1 AND place.summary = 0 AND session.name IS NOT NULL{conditions}
+             ORDER BY score DESC, place.id DESC, session.name LIMIT ?{limit} OFFSET ?{offset})
+         SELECT {COLUMNS}, hit.session, {snippet}, hit.score
+         FROM hit CROSS JOIN body_text ON body_text.rowid = hit.body_id
+             CROSS JOIN place ON place.session_id = hit.session_id AND place.archived = hit.archived AND place.id = hit.id
+             CROSS JOIN body ON body.id = hit.body_id
+         WHERE body_text MATCH ?1 ORDER BY hit.score DESC, hit.id DESC, hit.session"
+    );
+    let mut statement = context.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(parameters))?;
+    let (mut hits, first) = (Vec::new(), COLUMNS.split(',').count());
+    while let Some(row) = rows.next()? {
+        hits.push(SearchHit {
+            session: SessionId::new(row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?)?,
+            message: row::read(row, 0)?.stored,
+            snippet: row.get(first + 1)?,
+            score: row.get(first + 2)?,
+        });
+    }
+    Ok(hits)
+}
+
+/// Returns the conditions beside the words, as SQL over numbered parameters, which are added to the list.
+fn conditions(message: &SearchMessages, parameters: &mut Vec<Sql>) -> Outcome<String> {
+    let mut sql = String::new();
+    let mut bind = |value: Sql| {
+        parameters.push(value);
+        format!("?{}", parameters.len())
+    };
+    match &message.scope {
+        SearchScope::All => {}
+        SearchScope::Owner(owner) => sql += &format!(" AND session.owner = {}", bind(Sql::Text(owner.clone()))),
+        SearchScope::Sessions(sessions) => {
+            if sessions.len() > SEARCH_SESSIONS_MAX {
+                let reason = format!("{} sessions, at most {SEARCH_SESSIONS_MAX} are allowed", sessions.len());
+                return Err(Kind::invalid("search scope", reason).into());
+            }
+            let names: Vec<String> =
+                sessions.iter().map(|session| bind(Sql::Text(session.as_str().to_owned()))).collect();
+            sql += &format!(" AND session.name IN ({})", names.join(", "));
+        }
+    }
+    if let Some(role) = &message.role {
+        sql += &format!(" AND body.role = {}", bind(Sql::Text(Role::as_str(role).to_owned())));
+    }
+    if let Some(since) = message.since {
+        sql += &format!(" AND body.created_ms >= {}", bind(Sql::Integer(since.0)));
+    }
+    if let Some(until) = message.until {
+        sql += &format!(" AND body.created_ms < {}", bind(Sql::Integer(until.0)));
+    }
+    if !message.include_archived {
+        sql += " AND place.archived = 0";
+    }
+    Ok(sql)
+}

@@ -1,0 +1,330 @@
+//! Handlers over whole sessions, and the rows of sessions that the other handlers use.
+//!
+//! Start at [`find`]. A large session that is cleared or deleted loses its name at once and its rows bit by bit, in
+//! [`sweep`], so that no write takes long.
+
+use larder_protocol::chat::{
+    ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, MessageId, PutSession, Session,
+};
+use larder_protocol::limits::{OWNER_BYTES_MAX, PAGE_ROWS_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
+use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::row::{self, COLUMNS, ReadMessage, SOURCE, release};
+use super::store::{Reading, Writing};
+use super::{edit, links};
+use crate::store::Outcome;
+
+/// Rows that go with their session at once: about 20 ms.
+const ROWS_AT_ONCE_MAX: u16 = 1_000;
+
+const SESSION_COLUMNS: &str =
+    "name, title, owner, metadata, archived, created_ms, updated_ms, message_count, token_count, id, summary_through";
+
+/// A session with the columns that only the store sees.
+pub(super) struct SessionRow {
+    pub(super) id: i64,
+    pub(super) session: Session,
+}
+
+pub(super) fn find(connection: &Connection, name: &str) -> Outcome<Option<SessionRow>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {SESSION_COLUMNS} FROM session WHERE name = ?1"))?;
+    let mut rows = statement.query([name])?;
+    rows.next()?.map(read).transpose()
+}
+
+/// Returns the session's row id alone.
+pub(super) fn find_id(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT id FROM session WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+fn read(row: &Row<'_>) -> Outcome<SessionRow> {
+    let name: String = row.get(0)?;
+    let damaged = |_| Kind::Corrupt { store: StoreName::Chat, detail: format!("session {name:?} cannot be read") };
+    let metadata = row.get::<_, Option<String>>(3)?.map(JsonText::new).transpose().map_err(damaged)?;
+    let session = Session {
+        id: SessionId::new(&name).map_err(damaged)?,
+        title: row.get(1)?,
+        owner: row.get(2)?,
+        metadata,
+        archived: row.get(4)?,
+        created: Timestamp(row.get(5)?),
+        updated: Timestamp(row.get(6)?),
+        message_count: row.get(7)?,
+        token_count: row.get(8)?,
+        summary_through: row.get::<_, Option<u64>>(10)?.map(MessageId),
+    };
+    Ok(SessionRow { id: row.get(9)?, session })
+}
+
+/// Returns the row of the session, which is made where it is missing.
+pub(super) fn id_or_create(
+    context: &mut Writing<'_>,
+    session: &SessionId,
+    found: Option<&SessionRow>,
+) -> rusqlite::Result<i64> {
+    if let Some(found) = found {
+        return Ok(found.id);
+    }
+    context
+        .connection
+        .prepare_cached(
+            "INSERT INTO session (name, archived, created_ms, updated_ms, message_count, token_count)
+             VALUES (?1, 0, ?2, ?2, 0, 0) RETURNING id",
+        )?
+        .query_row(params![session.as_str(), context.now.0], |row| row.get(0))
+}
+
+/// Brings a session's counts and time up to date.
+pub(super) fn adjust(context: &Writing<'_>, id: i64, messages: i64, tokens: i64) -> rusqlite::Result<()> {
+    context
+        .connection
+        .prepare_cached(
+            "UPDATE session SET message_count = message_count + ?2, token_count = max(0, token_count + ?3), updated_ms = ?4
+             WHERE id = ?1",
+        )?
+        .execute(params![id, messages, tokens, context.now.0])?;
+    Ok(())
+}
+
+/// Brings a session's tokens up to date, which is no change that its user made.
+pub(super) fn add_tokens(connection: &Connection, id: i64, tokens: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE session SET token_count = max(0, token_count + ?2) WHERE id = ?1")?
+        .execute(params![id, tokens])?;
+    Ok(())
+}
+
+/// Returns a message of a session, archived or not.
+pub(super) fn find_message(connection: &Connection, session_id: i64, id: MessageId) -> Outcome<Option<ReadMessage>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived IN (0, 1) AND place.id = ?2"
+    );
+    Ok(row::read_all(connection, &sql, params![session_id, id.0])?.pop())
+}
+
+/// Returns the message that carries a client id.
+pub(super) fn find_client(connection: &Connection, session_id: i64, client_id: &str) -> Outcome<Option<ReadMessage>> {
+    let sql = format!("SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.client_id = ?2");
+    Ok(row::read_all(connection, &sql, params![session_id, client_id])?.pop())
+}
+
+/// Deletes the summary, if there is one.
+pub(super) fn delete_summary(context: &Writing<'_>, session_id: i64) -> rusqlite::Result<()> {
+    let body_id: Option<u64> = context
+        .connection
+        .prepare_cached(
+            "DELETE FROM place INDEXED BY place_mandatory WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND summary = 1 RETURNING body_id",
+        )?
+        .query_row([session_id], |row| row.get(0))
+        .optional()?;
+    if let Some(body_id) = body_id {
+        release(context.connection, body_id)?;
+    }
+    Ok(())
+}
+
+pub(super) fn put(context: &mut Writing<'_>, message: &PutSession) -> Outcome<bool> {
+    let PutSession { session, title, owner, metadata, archived } = message;
+    check_text("title", title.as_deref(), SESSION_TITLE_BYTES_MAX)?;
+    check_text("owner", owner.as_deref(), OWNER_BYTES_MAX)?;
+    check_text("metadata", metadata.as_ref().map(JsonText::as_str), SESSION_METADATA_BYTES_MAX)?;
+    if metadata.as_ref().is_some_and(|json| !json.to_value().is_object()) {
+        return Err(Kind::invalid("metadata", "it is not a JSON object").into());
+    }
+    let found = find(context.connection, session.as_str())?;
+    let id = id_or_create(context, session, found.as_ref())?;
+    context
+        .connection
+        .prepare_cached(
+            "UPDATE session SET title = ?2, owner = ?3, metadata = ?4, archived = ?5, updated_ms = ?6 WHERE id = ?1",
+        )?
+        .execute(params![id, title, owner, metadata.as_ref().map(JsonText::as_str), archived, context.now.0])?;
+    context.changed("session", session.as_str(), session.as_str());
+    Ok(found.is_none())
+}
+
+fn check_text(what: &str, text: Option<&str>, bytes_max: usize) -> Outcome<()> {
+    match text {
+        Some(text) if text.len() > bytes_max => {
+            let (bytes, bytes_max) = (text.len() as u64, bytes_max as u64);
+            Err(Kind::TooLarge { what: what.to_owned(), bytes, bytes_max }.into())
+        }
+        Some(text) if text.contains('\0') => Err(Kind::invalid(what, "it contains a NUL character").into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn get(context: &Reading<'_>, message: &GetSession) -> Outcome<Option<Session>> {
+    Ok(find(context.connection, message.session.as_str())?.map(|found| found.session))
+}
+
+pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec<Session>> {
+    check_limit(message.limit)?;
+    let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS} FROM session
+         WHERE {owner} AND name > ?2 AND (?3 IS NULL OR archived = ?3) ORDER BY name LIMIT ?4"
+    );
+    let mut statement = context.connection.prepare_cached(&sql)?;
+    let after = message.after.as_ref().map_or("", SessionId::as_str);
+    let mut rows = statement.query(params![message.owner, after, message.archived, message.limit])?;
+    let mut sessions = Vec::new();
+    while let Some(row) = rows.next()? {
+        sessions.push(read(row)?.session);
+    }
+    Ok(sessions)
+}
+
+pub(super) fn count(context: &Reading<'_>, message: &CountSessions) -> Outcome<u64> {
+    let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
+    let sql = format!("SELECT count(*) FROM session WHERE {owner} AND name IS NOT NULL");
+    Ok(context.connection.prepare_cached(&sql)?.query_row([&message.owner], |row| row.get(0))?)
+}
+
+pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteSession) -> Outcome<bool> {
+    let Some(found) = find(context.connection, message.session.as_str())? else { return Ok(false) };
+    edit::erase_securely(context)?;
+    remove_name(context.connection, found.id)?;
+    if found.session.message_count <= u64::from(ROWS_AT_ONCE_MAX) {
+        delete_rows(context.connection, found.id, usize::from(ROWS_AT_ONCE_MAX) + 2)?;
+    }
+    context.changed_all("delete", message.session.as_str());
+    Ok(true)
+}
+
+pub(super) fn clear(context: &mut Writing<'_>, message: &ClearSession) -> Outcome<u64> {
+    let Some(found) = find(context.connection, message.session.as_str())? else { return Ok(0) };
+    edit::erase_securely(context)?;
+    remove_name(context.connection, found.id)?;
+    insert_copy(context, &message.session, &found.session)?;
+    if found.session.message_count <= u64::from(ROWS_AT_ONCE_MAX) {
+        delete_rows(context.connection, found.id, usize::from(ROWS_AT_ONCE_MAX) + 2)?;
+    }
+    context.changed_all("clear", message.session.as_str());
+    Ok(found.session.message_count)
+}
+
+fn remove_name(connection: &Connection, id: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE session SET name = NULL, title = NULL, owner = NULL, metadata = NULL WHERE id = ?1")?
+        .execute([id])?;
+    Ok(())
+}
+
+/// Makes an empty session with another's description.
+fn insert_copy(context: &Writing<'_>, name: &SessionId, like: &Session) -> rusqlite::Result<i64> {
+    context
+        .connection
+        .prepare_cached(
+            "INSERT INTO session (name, title, owner, metadata, archived, created_ms, updated_ms, message_count, token_count)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0) RETURNING id",
+        )?
+        .query_row(
+            params![
+                name.as_str(),
+                like.title,
+                like.owner,
+                like.metadata.as_ref().map(JsonText::as_str),
+                like.archived,
+                like.created.0,
+                context.now.0
+            ],
+            |row| row.get(0),
+        )
+}
+
+/// Deletes some rows of a session without a name, and the session once it has none; answers how many went.
+fn delete_rows(connection: &Connection, id: i64, rows_max: usize) -> rusqlite::Result<usize> {
+    let places = {
+        let mut statement =
+            connection.prepare_cached("SELECT archived, id, body_id FROM place WHERE session_id = ?1 LIMIT ?2")?;
+        let rows = statement.query_map(params![id, rows_max], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(bool, u64, u64)>>>()?
+    };
+    for (archived, message_id, body_id) in &places {
+        connection
+            .prepare_cached("DELETE FROM place WHERE session_id = ?1 AND archived = ?2 AND id = ?3")?
+            .execute(params![id, archived, message_id])?;
+        links::delete(connection, id, *message_id)?;
+        release(connection, *body_id)?;
+    }
+    // A summary is no message, so there may be one row more than messages.
+    if places.len() < rows_max {
+        connection.prepare_cached("DELETE FROM session WHERE id = ?1")?.execute([id])?;
+    }
+    Ok(places.len())
+}
+
+/// Deletes rows of sessions that were deleted or cleared.
+pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize> {
+    let unnamed: Option<i64> = context
+        .connection
+        .prepare_cached("SELECT id FROM session WHERE name IS NULL LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let Some(id) = unnamed else { return Ok(0) };
+    edit::erase_securely(context)?;
+    let deleted = delete_rows(context.connection, id, rows_max)?;
+    context.changed_all("sweep", "");
+    Ok(deleted)
+}
+
+pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<u64> {
+    let ForkSession { session, through, into } = message;
+    let found = find(context.connection, session.as_str())?;
+    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {session:?}") })?;
+    if find_id(context.connection, into.as_str())?.is_some() {
+        let what = format!("session {into:?}");
+        return Err(Kind::Conflict { what, expected: "no session".to_owned(), found: "a session".to_owned() }.into());
+    }
+    if let Some(id) = through
+        && find_message(context.connection, from.id, *id)?.is_none()
+    {
+        return Err(Kind::NotFound { what: format!("message {id} in session {session:?}") }.into());
+    }
+    let last = through.map_or(i64::MAX.unsigned_abs(), |id| id.0);
+    let created = Session { created: context.now, ..from.session.clone() };
+    let id = insert_copy(context, into, &created)?;
+    let summary_through = from.session.summary_through.map(|id| id.0).filter(|covered| *covered <= last);
+    let with_summary = summary_through.is_some();
+    copy_rows(context.connection, from.id, id, last, with_summary)?;
+    let copied = context
+        .connection
+        .prepare_cached(
+            "UPDATE session SET summary_through = ?2,
+                 message_count = (SELECT count(*) FROM place WHERE session_id = ?1 AND summary = 0),
+                 token_count = (SELECT coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = ?1 AND summary = 0)
+             WHERE id = ?1 RETURNING message_count",
+        )?
+        .query_row(params![id, summary_through], |row| row.get(0))?;
+    context.changed_all("fork", into.as_str());
+    Ok(copied)
+}
+
+/// The contents stay where they are: only places and links are copied.
+fn copy_rows(connection: &Connection, from: i64, to: i64, last: u64, with_summary: bool) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
+                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id)
+             SELECT ?2, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
+                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id
+             FROM place WHERE session_id = ?1 AND ((summary = 0 AND id <= ?3) OR (summary = 1 AND ?4))",
+        )?
+        .execute(params![from, to, last, with_summary])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO link (session_id, call_id, message_id, is_answer)
+             SELECT ?2, call_id, message_id, is_answer FROM link WHERE session_id = ?1 AND message_id <= ?3",
+        )?
+        .execute(params![from, to, last])?;
+    Ok(())
+}
+
+pub(super) fn check_limit(limit: usize) -> Outcome<()> {
+    if (1..=PAGE_ROWS_MAX).contains(&limit) {
+        return Ok(());
+    }
+    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")).into())
+}

@@ -1,0 +1,378 @@
+//! The chat store's handles: [`Chat`] for the store, [`ChatSession`] for one conversation.
+//!
+//! Always true: a method only builds a message; what it means is said at the message. Appends and edits are counted
+//! before they are sent.
+
+mod counted;
+mod window;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use larder_actors::chat::Chat as ChatStore;
+use larder_actors::store::Notices;
+use larder_actors::{Error, Result};
+use larder_protocol::chat::{
+    AppendMessages, ArchiveMessages, ChatMessage, ClearSession, CountSessions, DeleteMessages, DeleteSession,
+    EditMessage, ForkSession, GetSession, ListMessages, ListSessions, ListUncounted, MessageId, MessageOrder,
+    MessagePage, PinMessage, PutCounts, PutSession, PutSummary, Retention, Role, SearchMessages, SearchScope,
+    StoredMessage, TrimSession,
+};
+use larder_protocol::{Error as Kind, JsonText, Sequence, SessionId, Timestamp};
+
+use crate::larder::Larder;
+use crate::request::Request;
+
+pub use counted::Counted;
+pub use window::{SummarisedWindow, Window};
+
+/// Messages a stream fetches at once; each page is one short read.
+const STREAM_PAGE_ROWS: usize = 256;
+/// Messages that are counted again at once.
+const RECOUNT_ROWS: usize = 1_000;
+
+/// The chat store.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    larder: Larder,
+}
+
+impl Chat {
+    pub(crate) fn new(larder: Larder) -> Self {
+        Self { larder }
+    }
+
+    /// Returns a conversation. Nothing is created before its first message; an id that cannot be used is an error of
+    /// the first request.
+    #[must_use]
+    pub fn session(&self, id: impl AsRef<str>) -> ChatSession {
+        ChatSession { larder: self.larder.clone(), name: SessionId::new(id) }
+    }
+
+    /// Lists sessions in the order of their ids. Default: the first 256.
+    pub fn sessions(&self) -> Request<ListSessions> {
+        let message = ListSessions { owner: None, archived: None, after: None, limit: STREAM_PAGE_ROWS };
+        Request::new(self.larder.clone(), Ok(message), Ok)
+    }
+
+    /// Counts sessions, all or one owner's.
+    pub fn count(&self, owner: Option<&str>) -> Request<CountSessions> {
+        Request::new(self.larder.clone(), Ok(CountSessions { owner: owner.map(str::to_owned) }), Ok)
+    }
+
+    /// Searches every session. See [`SearchMessages`].
+    pub fn search(&self, query: impl Into<String>) -> Request<SearchMessages> {
+        Request::new(self.larder.clone(), Ok(search_in(SearchScope::All, query.into())), Ok)
+    }
+
+    /// Returns a stream of what is committed to the store after `sequence`, by this process and others.
+    ///
+    /// # Errors
+    /// When the store cannot be started.
+    pub async fn subscribe(&self, after: Sequence) -> Result<Notices> {
+        self.larder.subscribe::<ChatStore>(after).await
+    }
+}
+
+/// One conversation.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use larder::ChatMessage;
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat().session("alice");
+/// chat.append([ChatMessage::user("What did the report say?"), ChatMessage::assistant("Sales rose.")]).await?;
+///
+/// let window = chat.window(8_192).await?;
+/// assert_eq!(window.messages.len(), 2);
+/// assert_eq!(chat.search("report").await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ChatSession {
+    larder: Larder,
+    name: Result<SessionId, Kind>,
+}
+
+impl ChatSession {
+    /// Appends messages in order, all or none. See [`AppendMessages`].
+    pub fn append(&self, messages: impl IntoIterator<Item = ChatMessage>) -> Counted<AppendMessages> {
+        let messages = messages.into_iter().collect();
+        let message = self.name.clone().map(|session| AppendMessages { session, messages, counts: None });
+        Counted::new(self.larder.clone(), message)
+    }
+
+    /// Reads the newest messages that fit `limit` tokens. Default: the strict rules.
+    pub fn window(&self, limit: u64) -> Window {
+        Window::new(self.clone(), limit)
+    }
+
+    /// Reads a page of at most `limit` messages, the oldest first unless told otherwise.
+    pub fn page(&self, limit: usize) -> Request<ListMessages, MessagePage> {
+        let order = MessageOrder::default();
+        self.request(|session| ListMessages { session, order, after: None, include_archived: false, limit })
+    }
+
+    /// Reads on to the end, archived messages too, page by page: a message present throughout is seen exactly once.
+    #[must_use]
+    pub fn export(&self) -> BoxStream<'static, Result<StoredMessage>> {
+        let (larder, name) = (self.larder.clone(), self.name.clone());
+        let pages = futures::stream::try_unfold(Some(None), move |next| {
+            let (larder, name) = (larder.clone(), name.clone());
+            async move {
+                let Some(after) = next else { return Ok::<_, Error>(None) };
+                let (order, limit) = (MessageOrder::OldestFirst, STREAM_PAGE_ROWS);
+                let list = ListMessages { session: name?, order, after, include_archived: true, limit };
+                let MessagePage { messages, next } = larder.ask(list).await?;
+                Ok(Some((messages, next.map(Some))))
+            }
+        });
+        pages.map_ok(|messages| futures::stream::iter(messages).map(Ok)).try_flatten().boxed()
+    }
+
+    /// Replaces a message's content. See [`EditMessage`].
+    pub fn edit(&self, id: MessageId, message: ChatMessage) -> Counted<EditMessage> {
+        let message = self.name.clone().map(|session| EditMessage { session, id, message, counts: None });
+        Counted::new(self.larder.clone(), message)
+    }
+
+    /// Deletes messages; answers how many were there.
+    pub fn delete(&self, ids: impl IntoIterator<Item = MessageId>) -> Request<DeleteMessages> {
+        self.request(|session| DeleteMessages { session, ids: ids.into_iter().collect() })
+    }
+
+    /// Takes messages out of windows; they stay listed and searchable. See [`ArchiveMessages`].
+    pub fn archive(&self, ids: impl IntoIterator<Item = MessageId>) -> Request<ArchiveMessages> {
+        self.request(|session| ArchiveMessages { session, ids: ids.into_iter().collect(), archived: true })
+    }
+
+    /// Takes archived messages back into windows.
+    pub fn unarchive(&self, ids: impl IntoIterator<Item = MessageId>) -> Request<ArchiveMessages> {
+        self.request(|session| ArchiveMessages { session, ids: ids.into_iter().collect(), archived: false })
+    }
+
+    /// Makes a message part of every strict window; answers whether it was there.
+    pub fn pin(&self, id: MessageId) -> Request<PinMessage> {
+        self.request(|session| PinMessage { session, id, pinned: true })
+    }
+
+    /// Makes a pinned message an ordinary one again; answers whether it was there.
+    pub fn unpin(&self, id: MessageId) -> Request<PinMessage> {
+        self.request(|session| PinMessage { session, id, pinned: false })
+    }
+
+    /// Stores a summary of everything up to `through`. See [`PutSummary`]; [`Window::summarised_by`] does so by itself.
+    pub fn put_summary(&self, message: ChatMessage, through: MessageId) -> Counted<PutSummary> {
+        let message = self.name.clone().map(|session| PutSummary { session, message, through, counts: None });
+        Counted::new(self.larder.clone(), message)
+    }
+
+    /// Makes a new session of this one's messages up to `through`, which both share; answers how many.
+    pub fn fork_at(&self, through: MessageId, into: impl AsRef<str>) -> Request<ForkSession> {
+        self.fork_through(Some(through), into.as_ref())
+    }
+
+    /// Makes a new session of all of this one's messages, which both share; answers how many.
+    pub fn fork(&self, into: impl AsRef<str>) -> Request<ForkSession> {
+        self.fork_through(None, into.as_ref())
+    }
+
+    /// Searches this session. See [`SearchMessages`].
+    pub fn search(&self, query: impl Into<String>) -> Request<SearchMessages> {
+        self.request(|session| search_in(SearchScope::Sessions(vec![session]), query.into()))
+    }
+
+    /// Deletes the oldest messages beyond what is to be kept; answers how many. See [`TrimSession`].
+    pub fn trim(&self, keep: Retention) -> Request<TrimSession> {
+        self.request(|session| TrimSession { session, keep })
+    }
+
+    /// Deletes all messages and keeps the session's description; answers how many there were.
+    pub fn clear(&self) -> Request<ClearSession> {
+        self.request(|session| ClearSession { session })
+    }
+
+    /// Deletes the session; answers whether it was there.
+    pub fn delete_session(&self) -> Request<DeleteSession> {
+        self.request(|session| DeleteSession { session })
+    }
+
+    /// Describes the session, replacing what was said before: what is not set is empty. Answers whether it was created.
+    pub fn describe(&self) -> Request<PutSession> {
+        self.request(|session| PutSession { session, title: None, owner: None, metadata: None, archived: false })
+    }
+
+    /// Reads what is said of the session, and its counts.
+    pub fn description(&self) -> Request<GetSession> {
+        self.request(|session| GetSession { session })
+    }
+
+    /// Counts messages whose counts are missing or by another counter than the store's; answers how many. A window that
+    /// meets such messages starts this in the background.
+    ///
+    /// # Errors
+    /// When the counter panics, or the counts cannot be stored.
+    pub async fn recount(&self) -> Result<u64> {
+        let session = self.name.clone()?;
+        let mut total = 0;
+        loop {
+            let list = ListUncounted { session: session.clone(), limit: RECOUNT_ROWS };
+            let messages = self.larder.ask(list).await?;
+            if messages.is_empty() {
+                return Ok(total);
+            }
+            let counted = messages.iter().map(|message| (message.id, message.revision)).collect();
+            let messages = messages.into_iter().map(|message| message.message).collect();
+            let counts = counted::count_off_thread(&self.larder, messages).await?;
+            total += self.larder.ask(PutCounts { session: session.clone(), counted, counts }).await?;
+        }
+    }
+
+    fn fork_through(&self, through: Option<MessageId>, into: &str) -> Request<ForkSession> {
+        let message =
+            self.name.clone().and_then(|session| Ok(ForkSession { session, through, into: SessionId::new(into)? }));
+        Request::new(self.larder.clone(), message, Ok)
+    }
+
+    fn request<M: larder_protocol::Message>(&self, message: impl FnOnce(SessionId) -> M) -> Request<M> {
+        Request::new(self.larder.clone(), self.name.clone().map(message), Ok)
+    }
+}
+
+fn search_in(scope: SearchScope, query: String) -> SearchMessages {
+    SearchMessages {
+        query,
+        prefix: false,
+        scope,
+        role: None,
+        since: None,
+        until: None,
+        include_archived: true,
+        offset: 0,
+        limit: 20,
+    }
+}
+
+/// Options of a page.
+impl<T> Request<ListMessages, T> {
+    /// From the last message back.
+    pub fn newest_first(self) -> Self {
+        self.set(|list| list.order = MessageOrder::NewestFirst)
+    }
+
+    /// Continues behind a message, in the page's order.
+    pub fn after(self, id: MessageId) -> Self {
+        self.set(|list| list.after = Some(id))
+    }
+
+    /// Archived messages are in it too.
+    pub fn with_archived(self) -> Self {
+        self.set(|list| list.include_archived = true)
+    }
+}
+
+/// Options of a list of sessions.
+impl<T> Request<ListSessions, T> {
+    /// Only this owner's.
+    pub fn owner(self, owner: impl Into<String>) -> Self {
+        self.set(|list| list.owner = Some(owner.into()))
+    }
+
+    /// Only those that are put away, or only those that are not.
+    pub fn archived(self, archived: bool) -> Self {
+        self.set(|list| list.archived = Some(archived))
+    }
+
+    /// Continues behind a session.
+    pub fn after(self, id: SessionId) -> Self {
+        self.set(|list| list.after = Some(id))
+    }
+
+    /// Most to return: 1 to 10,000. Default 256.
+    pub fn limit(self, limit: usize) -> Self {
+        self.set(|list| list.limit = limit)
+    }
+}
+
+/// Options of a search.
+impl<T> Request<SearchMessages, T> {
+    /// The last word may be only the beginning of one.
+    pub fn prefix(self) -> Self {
+        self.set(|search| search.prefix = true)
+    }
+
+    /// Only in these sessions.
+    pub fn sessions(self, sessions: impl IntoIterator<Item = SessionId>) -> Self {
+        self.set(|search| search.scope = SearchScope::Sessions(sessions.into_iter().collect()))
+    }
+
+    /// Only in one owner's sessions.
+    pub fn owner(self, owner: impl Into<String>) -> Self {
+        self.set(|search| search.scope = SearchScope::Owner(owner.into()))
+    }
+
+    /// Only messages of this role.
+    pub fn role(self, role: Role) -> Self {
+        self.set(|search| search.role = Some(role))
+    }
+
+    /// Only messages created from then on.
+    pub fn since(self, time: Timestamp) -> Self {
+        self.set(|search| search.since = Some(time))
+    }
+
+    /// Only messages created before then.
+    pub fn until(self, time: Timestamp) -> Self {
+        self.set(|search| search.until = Some(time))
+    }
+
+    /// Archived messages are not found. Default: they are.
+    pub fn without_archived(self) -> Self {
+        self.set(|search| search.include_archived = false)
+    }
+
+    /// Leaves out so many of the best, for the next page.
+    pub fn offset(self, offset: usize) -> Self {
+        self.set(|search| search.offset = offset)
+    }
+
+    /// Most to return: 1 to 10,000. Default 20.
+    pub fn limit(self, limit: usize) -> Self {
+        self.set(|search| search.limit = limit)
+    }
+}
+
+/// What is said of a session.
+impl<T> Request<PutSession, T> {
+    /// What it is called.
+    pub fn title(self, title: impl Into<String>) -> Self {
+        self.set(|session| session.title = Some(title.into()))
+    }
+
+    /// Whose it is.
+    pub fn owner(self, owner: impl Into<String>) -> Self {
+        self.set(|session| session.owner = Some(owner.into()))
+    }
+
+    /// The program's own facts about it: a JSON object.
+    pub fn metadata(self, metadata: JsonText) -> Self {
+        self.set(|session| session.metadata = Some(metadata))
+    }
+
+    /// It is put away.
+    pub fn archived(self) -> Self {
+        self.set(|session| session.archived = true)
+    }
+}
+
+impl<M: larder_protocol::Message, T> Request<M, T> {
+    fn set(self, set: impl FnOnce(&mut M)) -> Self {
+        self.change(|message| {
+            set(message);
+            Ok(())
+        })
+    }
+}
