@@ -278,12 +278,12 @@ impl Larder {
 
     /// Runs work that must not hold up the caller's threads on a blocking thread of the runtime's.
     pub(crate) async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.shared.handle.spawn_blocking(work).await.ok()
+        self.shared().handle.spawn_blocking(work).await.ok()
     }
 
     /// Runs work in the background, as long as the runtime lives.
     pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
-        drop(self.shared.handle.spawn(work));
+        drop(self.shared().handle.spawn(work));
     }
 
     /// Returns the settings the folder was opened with.

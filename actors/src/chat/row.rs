@@ -162,7 +162,12 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
 }
 
 fn corrupt(id: u64, what: &str) -> Failure {
-    Kind::Corrupt { store: StoreName::Chat, detail: format!("the message {id} {what}") }.into()
+    Kind::Corrupt {
+        store: StoreName::Chat,
+        detail: format!("the message {id} {what}"),
+        written: larder_protocol::Written::NotApplied,
+    }
+    .into()
 }
 
 /// Reads all rows of a query that selects [`COLUMNS`] first.

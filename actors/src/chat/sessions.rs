@@ -40,7 +40,11 @@ pub(super) fn find_id(connection: &Connection, name: &str) -> rusqlite::Result<O
 
 fn read(row: &Row<'_>) -> Outcome<SessionRow> {
     let name: String = row.get(0)?;
-    let damaged = |_| Kind::Corrupt { store: StoreName::Chat, detail: format!("session {name:?} cannot be read") };
+    let damaged = |_| Kind::Corrupt {
+        store: StoreName::Chat,
+        detail: format!("session {name:?} cannot be read"),
+        written: larder_protocol::Written::NotApplied,
+    };
     let metadata = row.get::<_, Option<String>>(3)?.map(JsonText::new).transpose().map_err(damaged)?;
     let session = Session {
         id: SessionId::new(&name).map_err(damaged)?,
