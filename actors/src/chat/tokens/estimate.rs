@@ -9,7 +9,7 @@ use super::{Joining, TokenCounter};
 /// A word of ASCII letters costs a token for every seven letters begun, a number one for every three digits, any other
 /// mark one, a character beyond ASCII one (emoji and other four-byte characters three), and blanks other than a single
 /// space one a run. Over English chat it is 1.15 times cl100k_base (99 of 100 texts within 0.95 to 1.39); rare scripts
-/// can cost more than it says (`docs/decisions/0003-token-counter.md`).
+/// can cost more than it says (`docs/decisions/0008-token-counter.md`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Estimate;
 
