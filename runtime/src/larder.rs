@@ -265,8 +265,13 @@ impl Larder {
     }
 
     pub(crate) async fn send<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
+        let sent = self.send_to_store(message, options);
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return sent.await;
+        }
+        // Boxed, so that the future of everybody who does not trace stays small.
         let span = tracing::debug_span!("larder.request", store = %M::STORE, message = M::NAME);
-        self.send_to_store(message, options).instrument(span).await
+        Box::pin(sent.instrument(span)).await
     }
 
     async fn send_to_store<M: Ask<Store: Hosted>>(&self, message: M, options: RequestOptions) -> Result<M::Reply> {
