@@ -8,11 +8,16 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::error::OpenError;
 use crate::settings::Sharing;
+
+/// Longer than any fork takes to reach its exec; who is refused waits this long.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(250);
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// An open folder. Dropping it lets go of its locks.
 #[derive(Debug)]
@@ -107,16 +112,28 @@ fn unsupported_file_system(magic: u64) -> Option<&'static str> {
 fn take_lock(folder: &Path, sharing: Sharing) -> Result<File, OpenError> {
     let path = folder.join("larder.lock");
     let mut file = private_file(&path).map_err(|source| failed(&path, "opening its lock file", source))?;
-    let locked = match sharing {
-        Sharing::Shared => file.try_lock_shared(),
-        Sharing::Exclusive => file.try_lock(),
-    };
-    match locked {
+    match try_lock_for_a_moment(&file, sharing) {
         Ok(()) => note_holder(&mut file, sharing).map_err(|source| failed(&path, "writing its lock file", source))?,
         Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file, sharing)),
         Err(TryLockError::Error(source)) => return Err(failed(&path, "locking it", source)),
     }
     Ok(file)
+}
+
+/// Tries for a moment: between fork and exec, a child that this process starts holds every lock that was just let go of.
+#[expect(clippy::disallowed_methods, reason = "flock has no deadline, and this is the opening's own thread")]
+fn try_lock_for_a_moment(file: &File, sharing: Sharing) -> Result<(), TryLockError> {
+    let since = Instant::now();
+    loop {
+        let locked = match sharing {
+            Sharing::Shared => file.try_lock_shared(),
+            Sharing::Exclusive => file.try_lock(),
+        };
+        match locked {
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_WAIT_MAX => std::thread::sleep(LOCK_POLL),
+            locked => return locked,
+        }
+    }
 }
 
 /// An exclusive holder leaves its process id, for the message that refuses others.
