@@ -193,8 +193,16 @@ impl History {
     /// was refused or never begun. An unknown or unanswered id may be either.
     #[must_use]
     pub fn judge(&self, place: &str, durability: Durability, found: &BTreeSet<u64>, untold: &BTreeSet<u64>) -> Verdict {
-        let mut verdict = Verdict { found: found.clone(), untold: untold.clone(), ..Verdict::default() };
+        let mut verdict = Verdict { found: found.clone(), ..Verdict::default() };
         let flushed = self.flushed(place);
+        let may_be_lost = |at| durability == Durability::Relaxed && at > flushed;
+        for (id, op) in self.ops(place).filter(|(id, _)| untold.contains(id)) {
+            let settled = match op.settled {
+                Some((at, Outcome::Applied)) if may_be_lost(at) => Outcome::Unknown,
+                told => told.map_or(Outcome::Unknown, |(_, outcome)| outcome),
+            };
+            verdict.untold.insert(id, settled);
+        }
         let mut oldest_lost = None;
         for (id, op) in self.ops(place).filter(|(id, _)| !untold.contains(id)) {
             match (op.settled, found.contains(&id)) {
@@ -232,12 +240,10 @@ impl History {
         self.clock += 1;
         for (id, op) in self.ops.iter_mut().enumerate() {
             let id = id as u64;
-            let outcome = match op.settled {
+            let outcome = match verdict.untold.get(&id) {
                 _ if verdict.found.contains(&id) => Outcome::Applied,
-                // Its store does not say; what its caller was told still holds.
-                Some((_, told)) if verdict.untold.contains(&id) => told,
-                None if verdict.untold.contains(&id) => Outcome::Unknown,
-                _ => Outcome::NotApplied,
+                Some(untold) => *untold,
+                None => Outcome::NotApplied,
             };
             op.settled = Some((self.clock, outcome));
         }
@@ -283,8 +289,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// The ids that are there, of all places.
     pub found: BTreeSet<u64>,
-    /// The ids of which nothing is known.
-    pub untold: BTreeSet<u64>,
+    /// The ids of which the store shows nothing, with what is still known of them: what their callers were told, unless a
+    /// relaxed store may have lost it.
+    pub untold: BTreeMap<u64, Outcome>,
     /// Acknowledged operations that a relaxed store was allowed to lose.
     pub newest_lost: u64,
 }
@@ -380,5 +387,14 @@ mod tests {
         history.settle(&verdict);
         let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([other, 2, refused]), &NONE);
         assert_eq!(verdict.findings, [Finding::Lost { op: applied }, Finding::Phantom { op: refused }]);
+    }
+
+    #[test]
+    fn untold_that_a_relaxed_store_may_have_lost_is_unknown_from_then_on() {
+        let history = history().0.history();
+        let (found, untold) = (BTreeSet::from([1, 2]), BTreeSet::from([0]));
+        let relaxed = history.judge("kv.db", Durability::Relaxed, &found, &untold);
+        let durable = history.judge("kv.db", Durability::Durable, &found, &untold);
+        assert_eq!((relaxed.untold[&0], durable.untold[&0]), (Outcome::Unknown, Outcome::Applied));
     }
 }
