@@ -14,7 +14,9 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kameo::actor::ActorRef;
 use larder_actors::sqlite::ballast::Ballast;
-use larder_actors::store::{Ask, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState};
+use larder_actors::store::{
+    Ask, Failpoints, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
+};
 use larder_actors::{Error, Result};
 use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Written};
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,7 @@ pub(crate) struct Shared {
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
     ballast: Arc<Ballast>,
+    failpoints: Arc<Failpoints>,
     /// How often the folder was opened and neither closed nor dropped.
     open_count: AtomicUsize,
     /// Held for reading while a store starts, so that a close comes before or behind it.
@@ -391,6 +394,19 @@ impl Larder {
         taken.unwrap_or_else(|_| Err(shutting_down(StoreName::Kv)))
     }
 
+    /// Makes the next `times` passes of a store at a failpoint end in a panic or an error: for tests and examples that show
+    /// what happens then. It exists with the feature `failpoints` only.
+    #[cfg(feature = "failpoints")]
+    pub fn set_failpoint(
+        &self,
+        store: StoreName,
+        point: larder_actors::store::Failpoint,
+        action: larder_actors::store::FailpointAction,
+        times: u64,
+    ) {
+        self.shared().failpoints.set(store, point, action, times);
+    }
+
     /// Closes the larder: accepts nothing more, commits what was accepted, folds each WAL into its file, and lets go of
     /// the folder. Other clones get [`ShuttingDown`](Kind::ShuttingDown) from then on.
     ///
@@ -442,6 +458,7 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_KEPT),
             wal_grew,
             ballast,
+            failpoints: Arc::default(),
             open_count: AtomicUsize::new(1),
             is_closing: RwLock::new(false),
             handle,
@@ -481,6 +498,7 @@ impl Shared {
             events: self.events.clone(),
             wal_grew: Arc::clone(&self.wal_grew),
             runtime: self.handle.clone(),
+            failpoints: Arc::clone(&self.failpoints),
         };
         let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
         // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds

@@ -41,6 +41,8 @@ pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
+#[cfg(feature = "failpoints")]
+pub use larder_actors::store::{Failpoint, FailpointAction};
 pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
 pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};

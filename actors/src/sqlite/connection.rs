@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use larder_protocol::{Error as Kind, StoreName};
 
-use super::busy;
 use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
+use super::{busy, interrupt};
 use crate::error::{Error, Result};
 
 /// Older SQLite can corrupt a WAL file when a checkpoint meets a commit that starts the WAL over.
@@ -292,6 +292,7 @@ pub(crate) fn without_waiting<T>(
 /// Settings of every connection, before it reads a byte of the schema.
 fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
+    connection.progress_handler(interrupt::STEPS, Some(interrupt::is_over as fn() -> bool))?;
     for (option, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use kameo::actor::{ActorRef, Spawn};
@@ -19,13 +19,14 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::admission::{Admission, Permit};
 use super::context::{Failure, Outcome, ReadContext};
+use super::failpoints::{Failpoint, Failpoints};
 use super::job::WriteJob;
 use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Close, Flush, Maintain, Submit, Writer};
+use super::writer::{Beginning, Close, Flush, Maintain, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
@@ -55,6 +56,8 @@ pub struct StoreOpening<S: Store> {
     pub wal_grew: Arc<Notify>,
     /// The runtime that timers and actors live on, whatever the caller's is.
     pub runtime: Handle,
+    /// Where the store was told to fail.
+    pub failpoints: Arc<Failpoints>,
 }
 
 /// What the writer, the readers and the callers of a store share.
@@ -71,7 +74,7 @@ pub(crate) struct StoreShared<S: Store> {
     /// The end of the actor is wanted.
     is_closing: AtomicBool,
     lease: LeaseState,
-    pub(super) start_count: AtomicU32,
+    failpoints: Arc<Failpoints>,
     pub(super) failures_in_a_row: AtomicU32,
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
@@ -85,6 +88,11 @@ impl<S: Store> StoreShared<S> {
             // Nobody may be listening.
             let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
         }
+    }
+
+    /// Passes a place where a test may have told the store to fail.
+    pub(super) fn failpoint(&self, point: Failpoint) -> rusqlite::Result<()> {
+        self.failpoints.check(S::NAME, point)
     }
 
     /// Called when the actor is gone for good.
@@ -123,10 +131,13 @@ impl<S: Store> StoreShared<S> {
         }
     }
 
-    /// Sets the store's file aside when a read found SQLite's own structures damaged.
+    /// Counts a read's panic, and sets the store's file aside when a read found SQLite's own structures damaged.
     ///
     /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
     fn note_read_error(&self, error: &Error) {
+        if matches!(error.kind(), Kind::Panicked { .. }) {
+            self.status.panic_count.fetch_add(1, Ordering::Relaxed);
+        }
         if !matches!(error.kind(), Kind::Corrupt { .. }) {
             return;
         }
@@ -256,11 +267,14 @@ impl<S: Store> StoreHandle<S> {
         let (runtime, (limit, window)) = (opening.runtime.clone(), opening.restart_limit);
         let shared = Arc::new(shared(opening));
         let settings = shared.settings.clone();
-        let file = shared.file.clone();
-        let prepared = runtime.spawn_blocking(move || file.prepare()).await;
-        prepared.map_err(|lost| failed::<S>(lost.to_string()))??;
-        let args = Arc::clone(&shared);
-        let actor = Writer::<S>::supervise_with(supervisor, move || Arc::clone(&args))
+        let opened = Arc::clone(&shared);
+        let beginning = runtime.spawn_blocking(move || {
+            opened.file.prepare()?;
+            // Open from before the writer is until after it: see `Inner::guard`.
+            Ok::<_, Error>((opened.file.reader()?, Beginning::open(opened)?))
+        });
+        let (guard, beginning) = beginning.await.map_err(|lost| failed::<S>(lost.to_string()))??;
+        let actor = Writer::<S>::supervise_with(supervisor, move || beginning.clone())
             // A store that was closed stays closed; one that failed comes back.
             .restart_policy(RestartPolicy::Transient)
             .restart_limit(limit, window)
@@ -270,7 +284,7 @@ impl<S: Store> StoreHandle<S> {
         let readers = Readers::new(shared.file.clone(), settings.in_place_connections_max, settings.reader_threads);
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
-        let guard = Mutex::new(Some(shared.file.reader()?));
+        let guard = Mutex::new(Some(guard));
         let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
@@ -353,7 +367,10 @@ impl<S: Store> StoreHandle<S> {
             return Ok(reply);
         }
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
-            let read = |connection: &Connection| S::read(&context(shared, connection, now), &message);
+            let read = |connection: &Connection| {
+                shared.failpoint(Failpoint::ReadInPlace)?;
+                S::read(&context(shared, connection, now), &message)
+            };
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
                 let_others_run(IN_PLACE_READ_COST).await;
@@ -379,10 +396,11 @@ impl<S: Store> StoreHandle<S> {
         let ticket = Arc::new(Ticket::new(deadline.at));
         let (reply, answer) = oneshot::channel();
         let guard = CallOffOnDrop(&ticket);
-        self.inner.readers.on_thread(thread_read::<S, T>(name, Arc::clone(&ticket), permit, reply, read))?;
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
-            Some(Ok(answer)) => answer.inspect_err(|error| self.inner.shared.note_read_error(error)),
+            Some(Ok(answer)) => answer,
             Some(Err(_)) => Err(self.unavailable(Written::NotApplied).into()),
             None => {
                 guard.call_off();
@@ -478,12 +496,19 @@ impl<S: Store> StoreHandle<S> {
 
     fn checkpoint(&self, mode: CheckpointMode) -> Result<()> {
         // One at a time; whoever comes meanwhile has nothing to add.
-        let Ok(mut slot) = self.inner.checkpointer.try_lock() else { return Ok(()) };
+        let mut slot = match self.inner.checkpointer.try_lock() {
+            Ok(slot) => slot,
+            // A checkpoint that panicked must not be the last one.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         let connection = match &mut *slot {
             Some(connection) => connection,
             none => none.insert(self.inner.shared.file.checkpointer()?),
         };
-        match checkpoint::checkpoint(connection, mode) {
+        let shared = &self.inner.shared;
+        let done = shared.failpoint(Failpoint::Checkpoint).and_then(|()| checkpoint::checkpoint(connection, mode));
+        match done {
             Ok(result) => {
                 self.inner.shared.note_checkpoint(mode, result);
                 Ok(())
@@ -582,7 +607,16 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFil
 
 fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
     let StoreOpening {
-        folder, settings, store_settings, is_exclusive, is_replicated, ballast, events, wal_grew, ..
+        folder,
+        settings,
+        store_settings,
+        is_exclusive,
+        is_replicated,
+        ballast,
+        events,
+        wal_grew,
+        failpoints,
+        ..
     } = opening;
     StoreShared {
         file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings) },
@@ -594,7 +628,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         ballast,
         is_closing: AtomicBool::new(false),
         lease: LeaseState::default(),
-        start_count: AtomicU32::new(0),
+        failpoints,
         failures_in_a_row: AtomicU32::new(0),
         settings,
         store_settings,
@@ -646,6 +680,7 @@ fn findings_once(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec
 
 /// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.
 fn thread_read<S: Store, T: Send + 'static>(
+    shared: Arc<StoreShared<S>>,
     name: &'static str,
     ticket: Arc<Ticket>,
     permit: Permit,
@@ -655,9 +690,14 @@ fn thread_read<S: Store, T: Send + 'static>(
     Box::new(move |connection| {
         let answer = match connection {
             Ok(connection) if ticket.start(connection) => {
-                let answer = readers::run(S::NAME, name, connection, read);
+                let scope = ticket.scope(None);
+                let answer = readers::run(S::NAME, name, connection, |connection| {
+                    shared.failpoint(Failpoint::ReadOnThread)?;
+                    read(connection)
+                });
+                drop(scope);
                 ticket.finish();
-                answer
+                answer.inspect_err(|error| shared.note_read_error(error))
             }
             // Nobody waits for it any more.
             Ok(_) => return true,

@@ -6,8 +6,8 @@
 //! only where no message is in hand, when its connection cannot be had again.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kameo::Actor;
@@ -50,19 +50,43 @@ pub(super) struct Flush {
 /// Ends the actor after everything that was queued before.
 pub(super) struct Close;
 
+/// What an incarnation begins with.
+pub(super) struct Beginning<S: Store> {
+    shared: Arc<StoreShared<S>>,
+    /// Taken by the first incarnation.
+    first: Arc<Mutex<Option<Group<S>>>>,
+}
+
+impl<S: Store> Beginning<S> {
+    /// Opens the file for the first incarnation, here and not in the actor: kameo would spend its restarts on a file that
+    /// cannot be opened, while the caller has long been told so. Blocks.
+    pub(super) fn open(shared: Arc<StoreShared<S>>) -> Result<Self, Error> {
+        let group = Group::open(Lease::acquire(&shared))?;
+        Ok(Self { shared, first: Arc::new(Mutex::new(Some(group))) })
+    }
+}
+
+impl<S: Store> Clone for Beginning<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), first: Arc::clone(&self.first) }
+    }
+}
+
 impl<S: Store> Actor for Writer<S> {
-    type Args = Arc<StoreShared<S>>;
+    type Args = Beginning<S>;
     type Error = Error;
 
     fn name() -> &'static str {
         S::NAME.as_str()
     }
 
-    async fn on_start(shared: Self::Args, _actor: ActorRef<Self>) -> Result<Self, Error> {
-        let start_count = shared.start_count.fetch_add(1, Ordering::AcqRel);
-        // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
-        let lease = Lease::acquire(&shared);
-        let group = if start_count == 0 { Group::open(lease)? } else { restart(lease)? };
+    async fn on_start(Beginning { shared, first }: Self::Args, _actor: ActorRef<Self>) -> Result<Self, Error> {
+        let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let group = match opened {
+            Some(group) => group,
+            // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
+            None => restart(Lease::acquire(&shared))?,
+        };
         shared.enter(StoreState::Serving, None);
         Ok(Self { group, shared })
     }
@@ -72,6 +96,10 @@ impl<S: Store> Actor for Writer<S> {
         _actor: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Error> {
+        // First of all: what is queued is the next incarnation's, which can still write it.
+        if let Some(broken) = self.group.take_broken() {
+            return Err(broken);
+        }
         // `try_recv` and not `recv_many`, which miscounts when an application enables kameo's `metrics` feature.
         if let Ok(signal) = mailbox.try_recv() {
             if !matches!(signal, Signal::Message { .. }) {
@@ -80,10 +108,10 @@ impl<S: Store> Actor for Writer<S> {
             return Ok(Some(signal));
         }
         self.group.commit();
+        self.group.checkpoint_if_due(!mailbox.is_empty());
         if let Some(broken) = self.group.take_broken() {
             return Err(broken);
         }
-        self.group.checkpoint_if_due(!mailbox.is_empty());
         Ok(mailbox.recv().await)
     }
 
@@ -110,6 +138,8 @@ fn restart<S: Store>(lease: Lease<S>) -> Result<Group<S>, Error> {
     let shared = lease.shared();
     shared.status.restart_count.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(back_off(shared.failures_in_a_row.fetch_add(1, Ordering::AcqRel)));
+    // Whatever was committed last, memory may not have been told.
+    S::forget(&shared.memory);
     let told = Arc::clone(shared);
     let opened = shared.file.prepare_existing().and_then(|()| Group::open(lease));
     opened.inspect_err(|error| told.enter(StoreState::Restarting, Some(described(error))))
@@ -151,8 +181,10 @@ impl<S: Store> Message<Flush> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, Flush { reply }: Flush, _: &mut Context<Self, ()>) {
-        // The caller may have gone away.
-        let _ = reply.send(self.group.flush());
+        if let Some(flushed) = self.group.flush() {
+            // The caller may have gone away.
+            let _ = reply.send(flushed);
+        }
     }
 }
 
