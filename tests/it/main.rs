@@ -24,6 +24,8 @@ mod model;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod quarantine;
+#[cfg(test)]
 mod supervision;
 #[cfg(test)]
 mod support;

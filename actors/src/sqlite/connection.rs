@@ -278,6 +278,13 @@ pub(super) fn create_copy(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Leaves the WAL as it is when this connection closes, even if it is the last: a damaged file is not to be written to.
+pub(crate) fn leave_wal(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        tracing::warn!(%error, "the WAL of a damaged file may be folded in");
+    }
+}
+
 /// Runs `work` on a connection that meanwhile waits for no lock.
 pub(crate) fn without_waiting<T>(
     connection: &mut Connection,

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod connection;
 pub mod fault;
 pub mod migration;
+pub mod presence;
 pub mod snapshot;
 
 mod busy;

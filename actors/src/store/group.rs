@@ -22,7 +22,7 @@ use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
-use crate::sqlite::connection::Durability;
+use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
 
@@ -167,6 +167,10 @@ impl<S: Store> Group<S> {
         if self.is_full() {
             self.commit();
         }
+        if let Err(unavailable) = self.shared.status.check_accepts() {
+            // Nothing more is written to a file that is set aside.
+            return job.settle(Err(unavailable.into()));
+        }
         if let Err(error) = self.check_room(job.as_ref()).and_then(|()| self.begin()) {
             return job.settle(Err(error));
         }
@@ -287,7 +291,29 @@ impl<S: Store> Group<S> {
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
+        if self.shared.status.state() == StoreState::Quarantined {
+            return connection::leave_wal(&self.connection);
+        }
         self.checkpoint(CheckpointMode::Truncate);
+    }
+
+    /// Says in the change log that the file was replaced by an older one, behind every sequence that was ever told: versions
+    /// do not come back, and subscribers hear that everything may have changed.
+    pub(super) fn note_restored(&mut self) -> Result<()> {
+        let told = Sequence(self.shared.status.sequence.load(Ordering::Acquire));
+        let noted = self.begin_transaction().and_then(|()| {
+            self.changes.reset(told.max(changes::newest(&self.connection)?));
+            self.changes.record_all("restore", "");
+            changes::append(&self.connection, &self.changes, self.origin, now())?;
+            self.connection.execute_batch("COMMIT")
+        });
+        noted.map_err(|e| {
+            self.rollback();
+            fault::describe(S::NAME, "noting that it was restored", Written::NotApplied, e)
+        })?;
+        self.shared.status.sequence.fetch_max(self.changes.last_sequence().0, Ordering::AcqRel);
+        self.shared.commits.send_replace(self.changes.last_sequence());
+        Ok(())
     }
 
     fn is_full(&self) -> bool {

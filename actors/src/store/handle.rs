@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, StoreName, Timestamp, Written};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
@@ -26,12 +26,13 @@ use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Beginning, Close, Flush, Maintain, Submit, Writer};
+use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
-use crate::sqlite::connection::StoreFile;
+use crate::sqlite::connection::{self, StoreFile};
+use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
 #[derive(Debug)]
@@ -74,6 +75,11 @@ pub(crate) struct StoreShared<S: Store> {
     /// The end of the actor is wanted.
     is_closing: AtomicBool,
     lease: LeaseState,
+    /// Told when the state becomes [`StoreState::Quarantined`].
+    quarantined: Notify,
+    presence_path: Option<PathBuf>,
+    /// Held while this process has the file open.
+    presence: Mutex<Option<Presence>>,
     failpoints: Arc<Failpoints>,
     pub(super) failures_in_a_row: AtomicU32,
     events: broadcast::Sender<StoreEvent>,
@@ -87,7 +93,35 @@ impl<S: Store> StoreShared<S> {
             tracing::info!(store = %S::NAME, ?state, reason, "store state");
             // Nobody may be listening.
             let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
+            if state == StoreState::Quarantined {
+                self.quarantined.notify_one();
+            }
         }
+    }
+
+    /// Announces that this process has the file open. Blocks while another one replaces it.
+    fn announce(&self) -> Result<()> {
+        let Some(path) = &self.presence_path else { return Ok(()) };
+        let presence = Presence::shared(path).map_err(|e| self.present_error(e))?;
+        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+        Ok(())
+    }
+
+    /// Runs `swap` while no process has the file open, and announces this one again.
+    pub(super) fn replace_presence(&self, swap: Box<dyn FnOnce() -> Result<()> + Send>) -> Result<()> {
+        let alone =
+            self.presence_path.as_deref().map(Presence::alone).transpose().map_err(|e| self.present_error(e))?;
+        swap()?;
+        drop(alone);
+        self.announce()
+    }
+
+    fn present_error(&self, error: std::io::Error) -> Error {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return group::io_error::<S>("locking its file against replacement", error);
+        }
+        let what = self.file.path.display().to_string();
+        Kind::Refused { what, reason: "another process has it open, or replaces it".to_owned() }.into()
     }
 
     /// Passes a place where a test may have told the store to fail.
@@ -269,6 +303,7 @@ impl<S: Store> StoreHandle<S> {
         let settings = shared.settings.clone();
         let opened = Arc::clone(&shared);
         let beginning = runtime.spawn_blocking(move || {
+            opened.announce()?;
             opened.file.prepare()?;
             // Open from before the writer is until after it: see `Inner::guard`.
             Ok::<_, Error>((opened.file.reader()?, Beginning::open(opened)?))
@@ -289,6 +324,7 @@ impl<S: Store> StoreHandle<S> {
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
+        handle.watch_quarantine();
         Ok(handle)
     }
 
@@ -300,6 +336,66 @@ impl<S: Store> StoreHandle<S> {
             actor.wait_for_shutdown().await;
             shared.note_end();
         });
+    }
+
+    /// Closes the file once it is quarantined, so that it can be looked at, and replaced.
+    fn watch_quarantine(&self) {
+        let (shared, weak) = (Arc::clone(&self.inner.shared), Arc::downgrade(&self.inner));
+        let actor = self.inner.actor.clone();
+        self.inner.runtime.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = shared.quarantined.notified() => {
+                        let Some(inner) = weak.upgrade() else { return };
+                        Self { inner }.set_aside().await;
+                    }
+                    () = actor.wait_for_shutdown() => return,
+                }
+            }
+        });
+    }
+
+    /// Waits for the reads and writes that have begun, closes every connection and leaves the files as they are.
+    async fn set_aside(&self) {
+        let Inner { shared, readers, actor, runtime, checkpointer, guard, .. } = &*self.inner;
+        let readers = Arc::clone(readers);
+        let _ = runtime.spawn_blocking(move || readers.close()).await;
+        checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (reply, closed) = oneshot::channel();
+        if actor.tell(SetAside { reply }).try_send().is_ok() {
+            let _ = closed.await;
+        }
+        if let Some(guard) = guard.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The last connection, which would fold the WAL in.
+            connection::leave_wal(&guard);
+        }
+        shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Replaces the file of a quarantined store, which `swap` does while no process has it open, and serves again.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever `swap` and
+    /// opening the file answer. The store stays quarantined then.
+    pub async fn replace_file(&self, swap: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        let Inner { shared, readers, actor, guard, runtime, .. } = &*self.inner;
+        if shared.status.state() != StoreState::Quarantined {
+            let reason = "it is not quarantined".to_owned();
+            return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
+        }
+        self.set_aside().await;
+        let (reply, replaced) = oneshot::channel();
+        if actor.tell(Replace { swap: Box::new(swap), reply }).try_send().is_err() {
+            return Err(self.unavailable(Written::NotApplied).into());
+        }
+        replaced.await.map_err(|_| self.unavailable(Written::NotApplied))??;
+        let file = shared.file.clone();
+        let opened = runtime.spawn_blocking(move || file.reader()).await;
+        let opened = opened.map_err(|lost| failed::<S>(lost.to_string()))??;
+        *guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        readers.reopen();
+        shared.enter(StoreState::Serving, None);
+        Ok(())
     }
 
     async fn wait_for_start(&self) -> Result<()> {
@@ -529,6 +625,9 @@ impl<S: Store> StoreHandle<S> {
         let readers = Arc::clone(readers);
         let lease_of = Arc::clone(shared);
         let closed = async {
+            if shared.status.state() == StoreState::Quarantined {
+                self.set_aside().await;
+            }
             let _ = runtime.spawn_blocking(move || readers.close()).await;
             checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Last, since only the last connection to close removes the WAL: two that close at once both leave it to the
@@ -538,6 +637,7 @@ impl<S: Store> StoreHandle<S> {
             // The actor says that it stopped before it closes its connection.
             let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
             guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
@@ -591,6 +691,12 @@ fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
 
+/// Returns where processes announce that they have a store's file open.
+#[must_use]
+pub fn presence_path(folder: &Path, store: StoreName) -> PathBuf {
+    folder.join("locks").join(format!("{store}.open"))
+}
+
 /// Returns where and how a store keeps its file, whether it runs or not.
 #[must_use]
 pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFile {
@@ -628,6 +734,9 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         ballast,
         is_closing: AtomicBool::new(false),
         lease: LeaseState::default(),
+        quarantined: Notify::new(),
+        presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),
+        presence: Mutex::default(),
         failpoints,
         failures_in_a_row: AtomicU32::new(0),
         settings,

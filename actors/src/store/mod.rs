@@ -28,7 +28,7 @@ mod writer;
 
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
-pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
+pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
 pub use hot::HotTier;
 pub use settings::StoreSettings;
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};

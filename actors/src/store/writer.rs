@@ -16,6 +16,7 @@ use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 
+use larder_protocol::{Error as Kind, Written};
 use tokio::sync::oneshot;
 
 use super::Store;
@@ -32,7 +33,8 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 
 /// Owns the store's write connection.
 pub(super) struct Writer<S: Store> {
-    group: Group<S>,
+    /// `None` while the file is set aside.
+    group: Option<Group<S>>,
     shared: Arc<StoreShared<S>>,
 }
 
@@ -44,6 +46,17 @@ pub(super) struct Maintain;
 
 /// Makes everything acknowledged before survive a power cut.
 pub(super) struct Flush {
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Closes the file of a store that is quarantined.
+pub(super) struct SetAside {
+    pub(super) reply: oneshot::Sender<()>,
+}
+
+/// Replaces the file of a store that is set aside, and opens it.
+pub(super) struct Replace {
+    pub(super) swap: Box<dyn FnOnce() -> Result<(), Error> + Send>,
     pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -83,9 +96,10 @@ impl<S: Store> Actor for Writer<S> {
     async fn on_start(Beginning { shared, first }: Self::Args, _actor: ActorRef<Self>) -> Result<Self, Error> {
         let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let group = match opened {
-            Some(group) => group,
+            Some(group) => Some(group),
+            None if shared.status.state() == StoreState::Quarantined => return Ok(Self { group: None, shared }),
             // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
-            None => restart(Lease::acquire(&shared))?,
+            None => Some(restart(Lease::acquire(&shared))?),
         };
         shared.enter(StoreState::Serving, None);
         Ok(Self { group, shared })
@@ -96,20 +110,21 @@ impl<S: Store> Actor for Writer<S> {
         _actor: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Error> {
+        let Some(group) = &mut self.group else { return Ok(mailbox.recv().await) };
         // First of all: what is queued is the next incarnation's, which can still write it.
-        if let Some(broken) = self.group.take_broken() {
+        if let Some(broken) = group.take_broken() {
             return Err(broken);
         }
         // `try_recv` and not `recv_many`, which miscounts when an application enables kameo's `metrics` feature.
         if let Ok(signal) = mailbox.try_recv() {
             if !matches!(signal, Signal::Message { .. }) {
-                self.group.commit();
+                group.commit();
             }
             return Ok(Some(signal));
         }
-        self.group.commit();
-        self.group.checkpoint_if_due(!mailbox.is_empty());
-        if let Some(broken) = self.group.take_broken() {
+        group.commit();
+        group.checkpoint_if_due(!mailbox.is_empty());
+        if let Some(broken) = group.take_broken() {
             return Err(broken);
         }
         Ok(mailbox.recv().await)
@@ -127,7 +142,9 @@ impl<S: Store> Actor for Writer<S> {
     }
 
     async fn on_stop(&mut self, _actor: WeakActorRef<Self>, _reason: ActorStopReason) -> Result<(), Error> {
-        self.group.close();
+        if let Some(group) = &mut self.group {
+            group.close();
+        }
         Ok(())
     }
 }
@@ -164,7 +181,10 @@ impl<S: Store> Message<Submit<S>> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, Submit(job): Submit<S>, _: &mut Context<Self, ()>) {
-        self.group.run(job);
+        match &mut self.group {
+            Some(group) => group.run(job),
+            None => job.settle(Err(self.shared.status.unavailable(Written::NotApplied).into())),
+        }
     }
 }
 
@@ -172,8 +192,9 @@ impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, _: Maintain, _: &mut Context<Self, ()>) {
-        self.group.probe();
-        self.group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
+        let Some(group) = &mut self.group else { return };
+        group.probe();
+        group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
     }
 }
 
@@ -181,10 +202,52 @@ impl<S: Store> Message<Flush> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, Flush { reply }: Flush, _: &mut Context<Self, ()>) {
-        if let Some(flushed) = self.group.flush() {
+        let flushed = match &mut self.group {
+            Some(group) => group.flush(),
+            None => Some(Err(self.shared.status.unavailable(Written::NotApplied).into())),
+        };
+        if let Some(flushed) = flushed {
             // The caller may have gone away.
             let _ = reply.send(flushed);
         }
+    }
+}
+
+impl<S: Store> Message<SetAside> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, SetAside { reply }: SetAside, _: &mut Context<Self, ()>) {
+        if let Some(mut group) = self.group.take() {
+            group.close();
+        }
+        // Nobody may be waiting.
+        let _ = reply.send(());
+    }
+}
+
+impl<S: Store> Message<Replace> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, Replace { swap, reply }: Replace, _: &mut Context<Self, ()>) {
+        let replaced = self.replace(swap);
+        // The caller may have gone away.
+        let _ = reply.send(replaced);
+    }
+}
+
+impl<S: Store> Writer<S> {
+    fn replace(&mut self, swap: Box<dyn FnOnce() -> Result<(), Error> + Send>) -> Result<(), Error> {
+        if self.group.is_some() {
+            let reason = "it is in use; only the file of a quarantined store is replaced".to_owned();
+            return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
+        }
+        self.shared.replace_presence(swap)?;
+        self.shared.file.prepare_existing()?;
+        S::forget(&self.shared.memory);
+        let mut group = Group::open(Lease::acquire(&self.shared))?;
+        group.note_restored()?;
+        self.group = Some(group);
+        Ok(())
     }
 }
 
