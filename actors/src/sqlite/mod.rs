@@ -13,4 +13,5 @@ pub mod migration;
 pub mod snapshot;
 
 mod busy;
+pub(crate) mod text;
 pub(crate) mod turn;
