@@ -14,6 +14,9 @@ use larder_protocol::full_text::TextQuery;
 /// Rows read in one transaction: a check must not pin the WAL.
 const PAGE_ROWS: usize = 2_000;
 
+/// Texts that are looked for in the index, spread over all.
+const PROBES_MAX: i64 = 1_000;
+
 /// Characters of a text that are looked for in the index.
 const PROBE_CHARS: usize = 80;
 
@@ -132,32 +135,34 @@ fn check_text_index(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
             found(format!("the full-text index {table} lacks nodes or has too many: {count}"));
         }
     }
-    let Some(index) = in_use else { return Ok(()) };
-    let table = index.table();
+    match in_use {
+        Some(index) => probe_text_index(context, index, found),
+        None => Ok(()),
+    }
+}
+
+/// Looks for the beginnings of some texts: a phrase costs up to a millisecond in a large index.
+fn probe_text_index(context: &Reading<'_>, index: TextIndex, found: &mut dyn FnMut(String)) -> Outcome<()> {
+    let (connection, table) = (context.connection, index.table());
+    let last: i64 = connection.query_row("SELECT coalesce(max(key), 0) FROM node", [], |row| row.get(0))?;
+    let step = last / PROBES_MAX + 1;
+    let mut next_text = connection.prepare_cached(
+        "SELECT key, text FROM node WHERE key >= ?1 AND key < ?1 + ?2 AND text IS NOT NULL ORDER BY key LIMIT 1",
+    )?;
     let mut probe =
         connection.prepare_cached(&format!("SELECT 1 FROM {table} WHERE {table} MATCH ?1 AND rowid = ?2"))?;
-    let mut after = i64::MIN;
-    loop {
-        // Read before they are looked for, so that no transaction is long.
-        let mut statement = connection
-            .prepare_cached("SELECT key, text FROM node WHERE key > ?1 AND text IS NOT NULL ORDER BY key LIMIT ?2")?;
-        let page = statement
-            .query_map(params![after, PAGE_ROWS], |row| Ok((row.get(0)?, beginning(row.get_ref(1)?.as_str()?))))?;
-        let page = page.collect::<rusqlite::Result<Vec<(i64, String)>>>()?;
-        for (key, text) in &page {
-            let query = typed_query(&TextQuery::default().phrase(text.as_str()), index.tokenizer)?;
-            let Some(query) = query else { continue };
-            let is_found = probe.query_row(params![query, key], |_| Ok(())).optional()?.is_some();
-            // It may have been changed or deleted since.
-            if !is_found && still_begins_so(context, *key, text)? {
-                found(format!("the full-text index {table} does not find the text of the node with key {key}"));
-            }
-        }
-        match page.last() {
-            Some((last, _)) => after = *last,
-            None => return Ok(()),
+    for probe_number in 0..PROBES_MAX {
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, beginning(row.get_ref(1)?.as_str()?)));
+        let Some((key, text)) = next_text.query_row([probe_number * step, step], read).optional()? else { continue };
+        let query = typed_query(&TextQuery::default().phrase(text.as_str()), index.tokenizer)?;
+        let Some(query) = query else { continue };
+        let is_found = probe.query_row(params![query, key], |_| Ok(())).optional()?.is_some();
+        // It may have been changed or deleted since.
+        if !is_found && still_begins_so(context, key, &text)? {
+            found(format!("the full-text index {table} does not find the text of the node with key {key}"));
         }
     }
+    Ok(())
 }
 
 fn still_begins_so(context: &Reading<'_>, key: i64, beginning_then: &str) -> Outcome<bool> {
