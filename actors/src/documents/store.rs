@@ -60,6 +60,8 @@ impl Store for Documents {
 
     fn committed(_memory: &(), _changes: &[Change]) {}
 
+    fn forget(_memory: &()) {}
+
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
         delete::sweep(context, rows_max)
     }
