@@ -7,11 +7,14 @@
 pub mod change;
 pub mod chat;
 pub mod codec;
+pub mod documents;
 mod error;
 pub mod filter;
+pub mod full_text;
 mod json_text;
 pub mod kv;
 pub mod limits;
+mod media;
 mod message;
 mod names;
 mod time;
@@ -19,7 +22,11 @@ mod value;
 
 pub use error::{Class, Error, Result, Written};
 pub use json_text::JsonText;
+pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
-pub use names::{ClientMessageId, CollectionName, IdempotencyKey, Key, Sequence, SessionId, StoreName, Tag, Version};
+pub use names::{
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, NodeId, Sequence, SessionId, StoreName,
+    Tag, Version,
+};
 pub use time::Timestamp;
 pub use value::{Format, Value};

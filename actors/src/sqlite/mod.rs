@@ -15,4 +15,5 @@ pub mod snapshot;
 
 mod busy;
 pub(crate) mod interrupt;
+pub(crate) mod text;
 pub(crate) mod turn;
