@@ -19,14 +19,15 @@ mod message;
 mod names;
 mod time;
 mod value;
+pub mod vectors;
 
 pub use error::{Class, Error, Result, Written};
 pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, NodeId, Sequence, SessionId, StoreName,
-    Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, NodeId, PointId, Sequence, SessionId,
+    StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

@@ -31,6 +31,7 @@ use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
 use crate::handles::kv::Kv;
+use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
 use crate::quarantine;
 use crate::request::Request;
@@ -270,6 +271,12 @@ impl Larder {
         Chat::new(self.clone())
     }
 
+    /// Returns the vectors store.
+    #[must_use]
+    pub fn vectors(&self) -> Vectors {
+        Vectors::new(self.clone())
+    }
+
     /// Sends any message to its store.
     ///
     /// # Examples
@@ -388,6 +395,7 @@ impl Larder {
                 StoreName::Kv => drop(self.store::<larder_actors::kv::Kv>().await?),
                 StoreName::Documents => drop(self.store::<larder_actors::documents::Documents>().await?),
                 StoreName::Chat => drop(self.store::<larder_actors::chat::Chat>().await?),
+                StoreName::Vectors => drop(self.store::<larder_actors::vectors::Vectors>().await?),
                 // Only stores that this build hosts have files in the list.
                 _ => {}
             }
@@ -435,6 +443,7 @@ impl Larder {
                 StoreName::Kv => larder.restore::<larder_actors::kv::Kv>(snapshots).await,
                 StoreName::Documents => larder.restore::<larder_actors::documents::Documents>(snapshots).await,
                 StoreName::Chat => larder.restore::<larder_actors::chat::Chat>(snapshots).await,
+                StoreName::Vectors => larder.restore::<larder_actors::vectors::Vectors>(snapshots).await,
                 other => Err(Kind::NotFound { what: format!("the {other} store") }.into()),
             }
         });

@@ -12,6 +12,7 @@ use larder_actors::documents::Documents;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
+use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
@@ -23,6 +24,7 @@ pub struct Stores {
     kv: OnceCell<StoreHandle<Kv>>,
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
+    vectors: OnceCell<StoreHandle<Vectors>>,
     running: Running,
 }
 
@@ -46,6 +48,7 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
         store_file::<Kv>(&settings.path, &settings.kv.common),
         store_file::<Documents>(&settings.path, &settings.documents.common),
         store_file::<Chat>(&settings.path, &settings.chat.common),
+        store_file::<Vectors>(&settings.path, &settings.vectors.common),
     ];
     files.retain(|file| file.path.exists());
     files.sort_by_key(|file| file.store.as_str());
@@ -85,6 +88,16 @@ impl Hosted for Chat {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.chat
+    }
+}
+
+impl Hosted for Vectors {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.vectors
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.vectors
     }
 }
 

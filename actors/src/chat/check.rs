@@ -64,7 +64,7 @@ fn check_page(context: &Reading<'_>, after: i64, found: &mut dyn FnMut(String)) 
         match row::read(row, 0) {
             Ok(_) => {}
             Err(Failure::Refused(damage)) => found(damage.to_string()),
-            Err(Failure::Sqlite(error)) => found(format!("the content {body_id} cannot be read ({error})")),
+            Err(error) => found(format!("the content {body_id} cannot be read ({error})")),
         }
     }
     Ok(last)

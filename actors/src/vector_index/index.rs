@@ -160,6 +160,12 @@ impl VectorIndex {
         self.live_count == 0
     }
 
+    /// Bytes of vectors that may be kept as they are.
+    #[must_use]
+    pub fn vector_bytes_max(&self) -> usize {
+        self.settings.vector_bytes_max
+    }
+
     /// Memory in bytes, and what of it are vectors as they are.
     #[must_use]
     pub fn bytes(&self) -> (usize, usize) {
@@ -297,6 +303,16 @@ impl Snapshot {
         self.chunks.iter().map(|chunk| chunk.live_count()).sum()
     }
 
+    /// Bytes of codes, or of rows, that a search for all reads at least.
+    #[must_use]
+    pub fn scan_bytes(&self, is_exact: bool) -> usize {
+        let of_one = |chunk: &Chunk| match &chunk.coder {
+            Some(coder) if !is_exact => 8 * coder.word_count() + 8,
+            _ => self.settings.dimensions,
+        };
+        self.chunks.iter().map(|chunk| chunk.slots.len() * of_one(chunk)).sum()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -317,10 +333,7 @@ impl Snapshot {
         search: &Search<'_>,
         read: impl FnMut(Slot) -> Result<Vec<f32>, E>,
     ) -> Result<Found, SearchError<E>> {
-        let normalized = match self.settings.metric {
-            Metric::Cosine => normalized(search.query),
-            Metric::Dot | Metric::L2 => search.query.to_vec(),
-        };
+        let normalized = self.settings.metric.prepared(search.query);
         if search.k == 0 {
             return Ok(Found { hits: Vec::new(), code_count: 0, row_count: 0, exact_count: 0 });
         }
@@ -411,8 +424,7 @@ impl Snapshot {
             let slot = chunk.slots[candidate.place];
             let score = match chunk.vector(candidate.place) {
                 Some(vector) => metric.score(query, vector),
-                None if metric == Metric::Cosine => metric.score(query, &normalized(&read(slot)?)),
-                None => metric.score(query, &read(slot)?),
+                None => metric.score(query, &metric.prepared(&read(slot)?)),
             };
             hits.push(Hit { slot, score });
         }
@@ -421,8 +433,18 @@ impl Snapshot {
 }
 
 impl Metric {
-    /// Higher is nearer.
-    pub(super) fn score(self, query: &[f32], vector: &[f32]) -> f32 {
+    /// Returns a vector as this compares it.
+    #[must_use]
+    pub fn prepared(self, vector: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Cosine => normalized(vector),
+            Self::Dot | Self::L2 => vector.to_vec(),
+        }
+    }
+
+    /// Returns the score of two vectors that are [prepared](Self::prepared); higher is nearer.
+    #[must_use]
+    pub fn score(self, query: &[f32], vector: &[f32]) -> f32 {
         match self {
             Self::Cosine | Self::Dot => dot(query, vector),
             Self::L2 => -distance_squared(query, vector),

@@ -3,3 +3,4 @@
 pub(crate) mod chat;
 pub(crate) mod documents;
 pub(crate) mod kv;
+pub(crate) mod vectors;
