@@ -2,6 +2,7 @@
 //! vector.
 
 mod bad_input;
+mod kept;
 mod model;
 mod operations;
 mod oracle;

@@ -80,10 +80,28 @@ pub struct WriteContext<'a, S: Store> {
     pub now: Timestamp,
     /// The store's settings.
     pub settings: &'a S::Settings,
+    /// The store's state in memory, as it was before the transaction: what is read of it may be written, as a copy that is
+    /// quicker to load, and nothing in it may be changed here.
+    pub memory: &'a S::Memory,
     pub(super) changes: &'a mut ChangeSet,
 }
 
 impl<S: Store> ReadContext<'_, S> {
+    /// Runs several statements over what is committed at one instant.
+    ///
+    /// # Errors
+    /// What `read` fails with, or SQLite.
+    pub fn at_one_instant<T>(&self, read: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        // Cached, unlike rusqlite's own transactions: compiling both statements takes longer than a point read.
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        let answer = read(self.connection);
+        let ended = self.connection.prepare_cached("ROLLBACK").and_then(|mut statement| statement.execute([]));
+        // Some errors end the transaction by themselves; then it is theirs that counts.
+        let answer = answer?;
+        ended?;
+        Ok(answer)
+    }
+
     /// Returns the newest commit that this read sees: inside a transaction, the one that it began behind.
     ///
     /// # Errors

@@ -467,6 +467,7 @@ impl<S: Store> Group<S> {
             connection: &self.connection,
             now: now(),
             settings: &self.shared.store_settings,
+            memory: &self.shared.memory,
             changes: &mut self.changes,
         };
         let failpoint = if job.is_request() { Failpoint::Handler } else { Failpoint::Maintenance };

@@ -4,9 +4,9 @@
 use larder_protocol::vectors::PointFields;
 use rusqlite::params;
 
-use super::collections;
 use super::row::Columns;
 use super::store::Reading;
+use super::{collections, kept};
 use crate::store::{Failure, Outcome};
 
 /// Rows read in one transaction: a check must not pin the WAL.
@@ -14,6 +14,7 @@ const PAGE_ROWS: usize = 1_000;
 
 pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
     collections::check(context.connection, found)?;
+    kept::check(context.connection, found)?;
     check_points(context, found)?;
     check_counts(context, found)
 }

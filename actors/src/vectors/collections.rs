@@ -12,9 +12,9 @@ use larder_protocol::{CollectionName, Error as Kind, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::points;
 use super::row::damaged;
 use super::store::{Reading, Writing};
+use super::{kept, points};
 use crate::store::{Failure, Outcome};
 
 /// Removals are kept for followers that are so many writes behind; who is further behind compares everything.
@@ -206,7 +206,11 @@ pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize
         .optional()?;
     let row_count = match dropped {
         Some(key) => delete_rows(connection, key, rows_max)?,
-        None => forget_removals(connection, context.next_version().0, rows_max)?,
+        None => match forget_removals(connection, context.next_version().0, rows_max)? {
+            // A full slice says that there may be more.
+            0 => context.memory.keep_some(connection)? * rows_max / kept::CHUNKS_PER_SLICE,
+            row_count => row_count,
+        },
     };
     if row_count > 0 {
         context.changed_all("sweep", "");
@@ -228,10 +232,12 @@ fn delete_rows(connection: &Connection, key: i64, rows_max: usize) -> Outcome<us
                  AND sequence IN (SELECT sequence FROM removal WHERE collection_key = ?1 LIMIT ?2)",
         )?
         .execute(params![key, rows_max])?;
-    if slots.len() < rows_max && removals < rows_max {
+    let chunks = kept::delete_some(connection, key, 0)?;
+    if slots.len() < rows_max && removals < rows_max && chunks == 0 {
+        connection.prepare_cached("DELETE FROM centre WHERE collection_key = ?1")?.execute([key])?;
         connection.prepare_cached("DELETE FROM collection WHERE key = ?1")?.execute([key])?;
     }
-    Ok(slots.len() + removals + 1)
+    Ok(slots.len() + removals + chunks + 1)
 }
 
 /// Deletes some of the oldest removals of one collection.

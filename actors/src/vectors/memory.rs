@@ -1,6 +1,6 @@
 //! The indexes of the collections that were searched, and how they follow what is committed.
 //!
-//! Start at [`View::open`]: a search looks at one committed state, and its index is brought to exactly that one, whoever
+//! Start at [`look`]: a search looks at one committed state, and its index is brought to exactly that one, whoever
 //! committed it. What is new is what has a higher slot; what went is in the table `removal`.
 //!
 //! Always true: an index is changed only by a read of committed rows, in a transaction that began while the index was held,
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use larder_protocol::change::Change;
 use larder_protocol::{CollectionName, Error as Kind};
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::collections::{self, Collection, not_found};
+use super::kept::{self, Progress};
 use super::row::{damaged, read_vector};
 use super::store::{Reading, VectorsSettings};
 use crate::store::{Failure, Outcome};
@@ -25,6 +26,9 @@ use crate::vector_index::{IndexSettings, Metric, Slot, Snapshot, VectorIndex};
 const FOLLOWED_IN_PLACE_MAX: u64 = 10;
 /// So many changes an index bears before it is to be tidied.
 const UNTIDY_MAX: usize = 1_024;
+/// From so many vectors on an index is begun with a centre, the mean of so many of them at most.
+const CENTRED_MIN: usize = 1_024;
+const SAMPLE_LEN: usize = 4_096;
 /// A search spends so long at most on tidying, unless it loads the index.
 const TIDY_TIME_MAX: Duration = Duration::from_millis(10);
 
@@ -57,13 +61,19 @@ struct Followed {
     removed_to: u64,
     /// Changes since the index was tidy.
     untidy_count: usize,
+    /// Every change so far.
+    change_count: u64,
+    /// How many there were when nothing was left to keep in the file.
+    kept_at: Option<u64>,
+    /// What is kept in the file from this slot on is of no use.
+    damaged_from: Option<Slot>,
     is_loaded: bool,
 }
 
 /// One committed state of a collection: its rows, in a transaction, and its index.
 #[derive(Debug)]
 pub(super) struct View<'a> {
-    pub(super) transaction: Transaction<'a>,
+    pub(super) connection: &'a Connection,
     pub(super) collection: Collection,
     pub(super) snapshot: Snapshot,
     /// How long bringing the index there took.
@@ -115,6 +125,34 @@ impl VectorsMemory {
         }
     }
 
+    /// Writes some of what indexes hold, so that they are loaded quickly; answers how many rows changed.
+    pub(super) fn keep_some(&self, connection: &Connection) -> Outcome<usize> {
+        let seats: Vec<Arc<Seat>> = self.seats().values().map(Arc::clone).collect();
+        for seat in seats {
+            // Whoever has it in hand changes it; the next slice will do.
+            let Ok(held) = seat.index.try_lock() else { continue };
+            let Some(followed) = held.as_ref().filter(|followed| followed.is_to_be_kept()) else { continue };
+            let (key, snapshot, metric) = (followed.collection_key, followed.index.snapshot(), followed.index.metric());
+            let (damaged_from, change_count) = (followed.damaged_from, followed.change_count);
+            drop(held);
+            let progress = kept::write_some(connection, key, &snapshot, metric, damaged_from)?;
+            if let Ok(mut held) = seat.index.try_lock()
+                && let Some(followed) = held.as_mut().filter(|followed| followed.collection_key == key)
+            {
+                match progress {
+                    Progress::Deleted(_) => {}
+                    // Nothing of it is there any more. Were this transaction to fail, the next loading would find it again.
+                    Progress::Written(_) => followed.damaged_from = None,
+                    Progress::Done => (followed.damaged_from, followed.kept_at) = (None, Some(change_count)),
+                }
+            }
+            if let Progress::Deleted(row_count) | Progress::Written(row_count) = progress {
+                return Ok(row_count);
+            }
+        }
+        Ok(0)
+    }
+
     /// Makes room for an index of so many bytes, by giving up those that were used least recently.
     fn make_room(&self, name: &CollectionName, bytes: u64) -> Outcome<()> {
         if bytes > self.index_bytes_max {
@@ -144,43 +182,60 @@ pub(super) fn metric(metric: larder_protocol::vectors::Metric) -> Metric {
     }
 }
 
-impl<'a> View<'a> {
-    /// Returns the newest committed state.
-    ///
-    /// On a caller's thread it is [`Failure::TooLong`] when there is more to do than a few rows.
-    pub(super) fn open(context: &Reading<'a>, name: &CollectionName) -> Outcome<Self> {
-        let began = Instant::now();
-        let seat = context.memory.seat(name);
-        let mut held = seat.hold(context.is_in_place)?;
-        // Begun with the index in hand, so that nobody takes it further than this transaction sees.
-        let transaction = context.connection.unchecked_transaction()?;
-        let Some(collection) = collections::find(&transaction, name)? else {
-            context.memory.seats().remove(name);
-            return Err(not_found(name).into());
-        };
-        let newest = context.newest_sequence()?.0;
-        let followed = match held.take() {
-            Some(followed) if followed.collection_key == collection.key => held.insert(followed),
-            _ => held.insert(Followed::begin(&collection, context.memory.index_settings(&collection), newest)),
-        };
-        if context.is_in_place && followed.is_long_behind(newest) {
-            return Err(Failure::TooLong);
-        }
-        context.memory.make_room(name, followed.bytes_with(&collection))?;
-        let done = followed.follow(&transaction, &collection, newest);
-        if !context.is_in_place && done.is_ok() {
-            followed.tidy();
-        }
-        seat.bytes.store(followed.index.bytes().0 as u64, Ordering::Relaxed);
-        done?;
-        let snapshot = followed.index.snapshot();
+/// Looks at the newest committed state of a collection.
+///
+/// # Errors
+/// On a caller's thread [`Failure::TooLong`] when there is more to follow than a few rows.
+pub(super) fn look<T>(
+    context: &Reading<'_>,
+    name: &CollectionName,
+    look: impl FnOnce(View<'_>) -> Outcome<T>,
+) -> Outcome<T> {
+    let began = Instant::now();
+    let seat = context.memory.seat(name);
+    let mut held = seat.hold(context.is_in_place)?;
+    // Begun with the index in hand, so that nobody takes it further than this transaction sees.
+    context.at_one_instant(|connection| {
+        let (collection, snapshot) = follow(context, name, &seat, &mut held)?;
         drop(held);
-        Ok(Self { transaction, collection, snapshot, follow_time: began.elapsed() })
-    }
+        look(View { connection, collection, snapshot, follow_time: began.elapsed() })
+    })
+}
 
+/// Brings the index of a collection to the state that the open transaction sees.
+fn follow(
+    context: &Reading<'_>,
+    name: &CollectionName,
+    seat: &Seat,
+    held: &mut Option<Followed>,
+) -> Outcome<(Collection, Snapshot)> {
+    let (connection, memory) = (context.connection, context.memory);
+    let Some(collection) = collections::find(connection, name)? else {
+        memory.seats().remove(name);
+        return Err(not_found(name).into());
+    };
+    let newest = context.newest_sequence()?.0;
+    let followed = match held.take() {
+        Some(followed) if followed.collection_key == collection.key => held.insert(followed),
+        _ => held.insert(Followed::begin(&collection, memory.index_settings(&collection), newest)),
+    };
+    if context.is_in_place && followed.is_long_behind(newest) {
+        return Err(Failure::TooLong);
+    }
+    memory.make_room(name, followed.bytes_with(&collection))?;
+    let done = followed.follow(connection, &collection, newest);
+    if !context.is_in_place && done.is_ok() {
+        followed.tidy();
+    }
+    seat.bytes.store(followed.index.bytes().0 as u64, Ordering::Relaxed);
+    done?;
+    Ok((collection, followed.index.snapshot()))
+}
+
+impl View<'_> {
     /// Reads a point's vector.
     pub(super) fn vector(&self, slot: Slot) -> Outcome<Vec<f32>> {
-        read_slot(&self.transaction, slot)
+        read_slot(self.connection, slot)
     }
 }
 
@@ -223,6 +278,9 @@ impl Followed {
             // What went before is not in the rows either.
             removed_to: newest,
             untidy_count: 0,
+            change_count: 0,
+            kept_at: None,
+            damaged_from: None,
             is_loaded: false,
         }
     }
@@ -231,6 +289,37 @@ impl Followed {
         !self.is_loaded
             || newest.saturating_sub(self.removed_to) > FOLLOWED_IN_PLACE_MAX
             || self.untidy_count > UNTIDY_MAX
+    }
+
+    /// Whether loading its vectors as they are would take much longer than what can be kept of them.
+    fn is_large(&self, point_count: usize) -> bool {
+        4 * self.index.dimensions() * point_count > self.index.vector_bytes_max()
+    }
+
+    fn is_to_be_kept(&self) -> bool {
+        self.is_loaded && self.is_large(self.index.len()) && self.kept_at != Some(self.change_count)
+    }
+
+    /// Begins an index: with what is kept of a large one, and with a centre.
+    fn load(&mut self, connection: &Connection, collection: &Collection) -> Outcome<()> {
+        let live = {
+            let mut statement =
+                connection.prepare_cached("SELECT slot FROM point WHERE collection_key = ?1 ORDER BY slot")?;
+            let slots = statement.query_map([self.collection_key], |row| row.get(0))?;
+            slots.collect::<rusqlite::Result<Vec<Slot>>>()?
+        };
+        if self.is_large(live.len()) {
+            let loaded = kept::load(connection, self.collection_key, &mut self.index, &live)?;
+            (self.pushed_to, self.damaged_from) = (loaded.to, loaded.damaged_from);
+        }
+        if self.index.is_empty() && self.index.is_coded() && live.len() >= CENTRED_MIN {
+            let step = live.len().div_ceil(SAMPLE_LEN);
+            let sample = live.iter().step_by(step).map(|slot| read_slot(connection, *slot));
+            let sample = sample.collect::<Outcome<Vec<_>>>()?;
+            check_dimensions(&sample, collection)?;
+            self.index.find_centre_of(&sample, live.len());
+        }
+        Ok(())
     }
 
     /// About how many bytes the index has, or will have once it is loaded.
@@ -249,6 +338,9 @@ impl Followed {
         if self.is_loaded && self.removed_to >= newest {
             return Ok(());
         }
+        if !self.is_loaded && self.pushed_to == 0 {
+            self.load(connection, collection)?;
+        }
         if self.removed_to + 1 < collection.removals_from {
             self.compare_all(connection)?;
         } else {
@@ -266,7 +358,7 @@ impl Followed {
             connection.prepare_cached("SELECT slot FROM removal WHERE collection_key = ?1 AND sequence > ?2")?;
         let mut rows = statement.query(params![self.collection_key, self.removed_to])?;
         while let Some(row) = rows.next()? {
-            self.untidy_count += usize::from(self.index.remove(row.get(0)?));
+            self.remove(row.get(0)?);
         }
         Ok(())
     }
@@ -280,10 +372,17 @@ impl Followed {
         let snapshot = self.index.snapshot();
         for slot in snapshot.chunks().flat_map(|chunk| chunk.slots()) {
             if slots.binary_search(slot).is_err() {
-                self.untidy_count += usize::from(self.index.remove(*slot));
+                self.remove(*slot);
             }
         }
         Ok(())
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        if self.index.remove(slot) {
+            self.untidy_count += 1;
+            self.change_count += 1;
+        }
     }
 
     fn follow_points(&mut self, connection: &Connection, collection: &Collection) -> Outcome<()> {
@@ -294,12 +393,11 @@ impl Followed {
         while let Some(row) = rows.next()? {
             let slot = row.get(0)?;
             let vector = read_vector(row, slot, 1)?;
-            if vector.len() != collection.dimensions {
-                return Err(damaged(format!("the vector in slot {slot} has another number of dimensions")));
-            }
+            check_dimensions(std::slice::from_ref(&vector), collection)?;
             self.index.push(slot, &vector);
             self.pushed_to = slot;
             self.untidy_count += 1;
+            self.change_count += 1;
         }
         Ok(())
     }
@@ -316,5 +414,13 @@ impl Followed {
             }
         }
         self.untidy_count = 0;
+        self.change_count += 1;
     }
+}
+
+fn check_dimensions(vectors: &[Vec<f32>], collection: &Collection) -> Outcome<()> {
+    if vectors.iter().all(|vector| vector.len() == collection.dimensions) {
+        return Ok(());
+    }
+    Err(damaged("a vector has other dimensions than its collection".to_owned()))
 }

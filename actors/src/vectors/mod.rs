@@ -9,6 +9,7 @@
 
 mod check;
 mod collections;
+mod kept;
 mod memory;
 mod points;
 mod row;

@@ -177,11 +177,10 @@ pub(super) fn get(context: &Reading<'_>, message: &GetPoint) -> Outcome<Option<P
 
 pub(super) fn get_many(context: &Reading<'_>, message: &GetPoints) -> Outcome<Vec<Option<Point>>> {
     check_count(message.ids.len(), PAGE_ROWS_MAX)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let collection = collections::require(&transaction, &message.collection)?;
-    let found = message.ids.iter().map(|id| find(&transaction, &collection, id)).collect();
-    transaction.finish()?;
-    found
+    context.at_one_instant(|connection| {
+        let collection = collections::require(connection, &message.collection)?;
+        message.ids.iter().map(|id| find(connection, &collection, id)).collect()
+    })
 }
 
 fn find(connection: &Connection, collection: &Collection, id: &PointId) -> Outcome<Option<Point>> {

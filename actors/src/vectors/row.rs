@@ -40,8 +40,13 @@ pub(super) fn insert(connection: &Connection, slot: Slot, collection_key: i64, p
     Ok(())
 }
 
-fn to_bytes(components: &[f32]) -> Vec<u8> {
+pub(super) fn to_bytes(components: &[f32]) -> Vec<u8> {
     components.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub(super) fn from_bytes(bytes: &[u8]) -> Vec<f32> {
+    let (components, _) = bytes.as_chunks();
+    components.iter().map(|component| f32::from_le_bytes(*component)).collect()
 }
 
 /// Each part seeds the next one's hash, so that a byte that moves from one to the other is noticed.
@@ -117,8 +122,7 @@ pub(super) fn read_vector(row: &Row<'_>, slot: Slot, at: usize) -> Outcome<Vec<f
     if row.get::<_, i64>(at)? != part_checksum(slot, bytes) {
         return Err(corrupt(slot));
     }
-    let (components, _) = bytes.as_chunks();
-    Ok(components.iter().map(|component| f32::from_le_bytes(*component)).collect())
+    Ok(from_bytes(bytes))
 }
 
 fn text_of<'a>(row: &'a Row<'_>, at: usize) -> rusqlite::Result<Option<&'a str>> {

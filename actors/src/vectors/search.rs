@@ -7,15 +7,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use larder_protocol::Error as Kind;
 use larder_protocol::full_text::TextQuery;
 use larder_protocol::limits::SEARCH_QUERIES_MAX;
 use larder_protocol::vectors::{
     Diversity, ExplainSearch, Explanation, Hit, ScanPlan, SearchManyPoints, SearchOptions, SearchPoints, Vector,
 };
-use larder_protocol::{CollectionName, Error as Kind};
 use rusqlite::params;
 
-use super::memory::{View, metric};
+use super::memory::{View, look, metric};
 use super::row::{Columns, damaged};
 use super::store::Reading;
 use super::wanted::Wanted;
@@ -42,17 +42,17 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchPoints) -> Outcome<V
     if context.is_in_place && !is_short(options) || context.is_in_place && text.is_some() {
         return Err(Failure::TooLong);
     }
-    let mut search = Search::begin(context, collection, options)?;
-    if let Some(vector) = vector {
-        search.view.collection.check("query vector", vector)?;
-    }
-    if context.is_in_place && !search.is_short() {
-        return Err(Failure::TooLong);
-    }
-    let ranked = search.ranked(vector.as_ref(), text.as_ref())?;
-    let hits = search.read(&ranked)?;
-    search.end()?;
-    Ok(hits)
+    look(context, collection, |view| {
+        let mut search = Search::begin(context, view, options)?;
+        if let Some(vector) = vector {
+            search.view.collection.check("query vector", vector)?;
+        }
+        if context.is_in_place && !search.is_short() {
+            return Err(Failure::TooLong);
+        }
+        let ranked = search.ranked(vector.as_ref(), text.as_ref())?;
+        search.read(&ranked)
+    })
 }
 
 pub(super) fn search_many(context: &Reading<'_>, message: &SearchManyPoints) -> Outcome<Vec<Vec<Hit>>> {
@@ -62,32 +62,32 @@ pub(super) fn search_many(context: &Reading<'_>, message: &SearchManyPoints) -> 
         let reason = format!("{} vectors, at most {SEARCH_QUERIES_MAX} are allowed", vectors.len());
         return Err(Kind::invalid("search", reason).into());
     }
-    let mut search = Search::begin(context, collection, options)?;
-    for vector in vectors {
-        search.view.collection.check("query vector", vector)?;
-    }
-    let one = |vector| {
-        let ranked = search.ranked(Some(vector), None)?;
-        search.read(&ranked)
-    };
-    let hits = vectors.iter().map(one).collect::<Outcome<Vec<_>>>()?;
-    search.end()?;
-    Ok(hits)
+    look(context, collection, |view| {
+        let mut search = Search::begin(context, view, options)?;
+        for vector in vectors {
+            search.view.collection.check("query vector", vector)?;
+        }
+        let one = |vector| {
+            let ranked = search.ranked(Some(vector), None)?;
+            search.read(&ranked)
+        };
+        vectors.iter().map(one).collect()
+    })
 }
 
 pub(super) fn explain(context: &Reading<'_>, message: &ExplainSearch) -> Outcome<Explanation> {
     let SearchPoints { collection, vector, text, options } = &message.search;
     check(&message.search)?;
-    let mut search = Search::begin(context, collection, options)?;
-    if let Some(vector) = vector {
-        search.view.collection.check("query vector", vector)?;
-    }
-    let ranked = search.ranked(vector.as_ref(), text.as_ref())?;
-    let read_began = Instant::now();
-    let hits = search.read(&ranked)?;
-    let explanation = search.explanation(hits, read_began.elapsed());
-    search.end()?;
-    Ok(explanation)
+    look(context, collection, |view| {
+        let mut search = Search::begin(context, view, options)?;
+        if let Some(vector) = vector {
+            search.view.collection.check("query vector", vector)?;
+        }
+        let ranked = search.ranked(vector.as_ref(), text.as_ref())?;
+        let read_began = Instant::now();
+        let hits = search.read(&ranked)?;
+        Ok(search.explanation(hits, read_began.elapsed()))
+    })
 }
 
 fn check(message: &SearchPoints) -> Outcome<()> {
@@ -131,8 +131,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn begin(context: &Reading<'a>, collection: &CollectionName, options: &'a SearchOptions) -> Outcome<Self> {
-        let view = View::open(context, collection)?;
+    fn begin(context: &Reading<'_>, view: View<'a>, options: &'a SearchOptions) -> Outcome<Self> {
         let began = Instant::now();
         let wanted = Wanted::of(&view, options)?;
         Ok(Self {
@@ -146,10 +145,6 @@ impl<'a> Search<'a> {
             row_count: 0,
             exact_count: 0,
         })
-    }
-
-    fn end(self) -> Outcome<()> {
-        Ok(self.view.transaction.finish()?)
     }
 
     /// Whether what is to be scanned is so little that a caller's thread may do it.
@@ -235,14 +230,14 @@ impl<'a> Search<'a> {
     }
 
     fn id(&self, slot: Slot) -> Outcome<String> {
-        let mut statement = self.view.transaction.prepare_cached("SELECT id FROM point WHERE slot = ?1")?;
+        let mut statement = self.view.connection.prepare_cached("SELECT id FROM point WHERE slot = ?1")?;
         Ok(statement.query_row([slot], |row| row.get(0))?)
     }
 
     /// Returns the points whose texts hold what is asked for, best first.
     fn holding(&self, text: &TextQuery, count: usize) -> Outcome<Vec<Ranked>> {
         let Some(query) = full_text::typed_query(text, full_text::Tokenizer::Unicode)? else { return Ok(Vec::new()) };
-        let mut statement = self.view.transaction.prepare_cached(
+        let mut statement = self.view.connection.prepare_cached(
             "SELECT point.slot FROM point_text CROSS JOIN point ON point.slot = point_text.rowid
              WHERE point_text MATCH ?1 AND point.collection_key = ?2 ORDER BY point_text.rank, point.id",
         )?;
@@ -312,7 +307,7 @@ impl<'a> Search<'a> {
     fn read(&self, ranked: &[Ranked]) -> Outcome<Vec<Hit>> {
         let columns = Columns(self.options.fields);
         let sql = format!("SELECT {} FROM point WHERE slot = ?1", columns.sql());
-        let mut statement = self.view.transaction.prepare_cached(&sql)?;
+        let mut statement = self.view.connection.prepare_cached(&sql)?;
         let (mut hits, mut bytes) = (Vec::with_capacity(ranked.len()), 0);
         for point in ranked {
             let mut rows = statement.query([point.slot])?;

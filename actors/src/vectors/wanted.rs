@@ -82,7 +82,7 @@ fn places(slots: &[Slot], chunk: &Chunk) -> ChunkBits {
 }
 
 fn slots_of(view: &View<'_>, ids: &[PointId]) -> Outcome<Vec<Slot>> {
-    let find = |id| find_slot(&view.transaction, view.collection.key, id).transpose();
+    let find = |id| find_slot(view.connection, view.collection.key, id).transpose();
     let mut slots = ids.iter().filter_map(find).collect::<rusqlite::Result<Vec<_>>>()?;
     slots.sort_unstable();
     slots.dedup();
@@ -93,7 +93,7 @@ fn matching(view: &View<'_>, collection: &Collection, options: &SearchOptions) -
     let mut selection = Selection::of(collection);
     selection.filter(options.filter.as_ref())?;
     let sql = format!("SELECT slot FROM point WHERE {} ORDER BY slot", selection.sql);
-    let mut statement = view.transaction.prepare_cached(&sql)?;
+    let mut statement = view.connection.prepare_cached(&sql)?;
     let slots = statement.query_map(params_from_iter(selection.parameters), |row| row.get(0))?;
     Ok(slots.collect::<rusqlite::Result<Vec<_>>>()?)
 }

@@ -29,6 +29,24 @@ CREATE TABLE removal (
     slot           INTEGER NOT NULL, -- what is no longer in point
     PRIMARY KEY (collection_key, sequence)
 ) STRICT, WITHOUT ROWID;
+-- What an index holds of a large collection, so that it is read back instead of made anew from the points; it can be deleted.
+CREATE TABLE chunk (
+    key            INTEGER PRIMARY KEY,
+    collection_key INTEGER NOT NULL,
+    first_slot     INTEGER NOT NULL, -- of its points, removed ones included
+    last_slot      INTEGER NOT NULL,
+    slot_count     INTEGER NOT NULL,
+    centre_id      INTEGER,          -- centre.id; NULL: it has no codes
+    checksum       INTEGER NOT NULL, -- XXH3-64 over collection_key and content
+    content        BLOB NOT NULL
+) STRICT;
+CREATE INDEX chunk_by_slot ON chunk (collection_key, first_slot, last_slot, slot_count);
+CREATE TABLE centre (
+    collection_key INTEGER NOT NULL,
+    id             INTEGER NOT NULL, -- XXH3-64 over collection_key and mean
+    mean           BLOB NOT NULL,    -- what codes are made around: 32-bit floats, little endian
+    PRIMARY KEY (collection_key, id)
+) STRICT, WITHOUT ROWID;
 CREATE VIRTUAL TABLE point_text USING fts5 (
     text, content = 'point', content_rowid = 'slot', tokenize = 'unicode61 remove_diacritics 2'
 );
