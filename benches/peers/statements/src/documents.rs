@@ -59,7 +59,7 @@ fn write(connection: &Connection, document: &str, chunks: &[Chunk]) -> Result<u6
             .prepare_cached(
                 "INSERT INTO document (id, state, hash, node_count, created_ms, updated_ms) VALUES (?1, 1, ?2, ?3, ?4, ?4)",
             )?
-            .insert(params![document, blake3::hash(document.as_bytes()).as_bytes(), chunks.len(), now])?,
+            .insert(params![document, blake3::hash(document.as_bytes()).as_bytes(), chunks.len() as i64, now])?,
     };
     let mut written = 0;
     if found.is_some() {
@@ -71,7 +71,7 @@ fn write(connection: &Connection, document: &str, chunks: &[Chunk]) -> Result<u6
             .query_row(params![chunk.id, key], |row| {
                 let is_same = row.get_ref(1)?.as_str()? == chunk.text
                     && row.get_ref(2)?.as_str()? == chunk.metadata
-                    && (row.get(3)?, row.get(4)?) == chunk.span
+                    && (row.get::<_, i64>(3)?, row.get::<_, i64>(4)?) == span(chunk)
                     && row.get::<_, i64>(5)? == position;
                 Ok((row.get::<_, i64>(0)?, is_same))
             })
@@ -103,8 +103,8 @@ fn insert(connection: &Connection, document_key: i64, position: i64, chunk: &Chu
             hasher.finalize().as_bytes(),
             now,
             checksum,
-            chunk.span.0,
-            chunk.span.1,
+            span(chunk).0,
+            span(chunk).1,
             chunk.metadata,
             chunk.text
         ])?;
@@ -112,6 +112,10 @@ fn insert(connection: &Connection, document_key: i64, position: i64, chunk: &Chu
         .prepare_cached("INSERT INTO node_text (rowid, text) VALUES (?1, ?2)")?
         .execute(params![key, chunk.text])?;
     Ok(())
+}
+
+fn span(chunk: &Chunk) -> (i64, i64) {
+    (chunk.span.0.cast_signed(), chunk.span.1.cast_signed())
 }
 
 fn delete(connection: &Connection, node: i64) -> Result<()> {
@@ -153,7 +157,8 @@ pub fn get(connection: &Connection, id: &str) -> Result<Option<Chunk>> {
             // As much as a user of all columns would read.
             let _document: String = row.get(1)?;
             let _hash: [u8; 32] = row.get(4)?;
-            Ok(Chunk { id: row.get(0)?, text: row.get(16)?, metadata: row.get(14)?, span: (row.get(8)?, row.get(9)?) })
+            let span = (row.get::<_, i64>(8)?.cast_unsigned(), row.get::<_, i64>(9)?.cast_unsigned());
+            Ok(Chunk { id: row.get(0)?, text: row.get(16)?, metadata: row.get(14)?, span })
         })
         .optional()
 }
@@ -169,7 +174,7 @@ pub fn search(connection: &Connection, words: &str, limit: usize) -> Result<Vec<
          FROM node_text JOIN node ON node.key = node_text.rowid JOIN document ON document.key = node.document_key
          WHERE node_text MATCH ?1 ORDER BY node_text.rank LIMIT ?2",
     )?;
-    let hits = statement.query_map(params![query.join(" "), limit], |row| {
+    let hits = statement.query_map(params![query.join(" "), limit as i64], |row| {
         let (_document, _metadata): (String, String) = (row.get(3)?, row.get(4)?);
         Ok(Hit { id: row.get(0)?, text: row.get(1)?, snippet: row.get(2)? })
     })?;
@@ -181,5 +186,5 @@ pub fn search(connection: &Connection, words: &str, limit: usize) -> Result<Vec<
 /// # Errors
 /// SQLite's.
 pub fn count(connection: &Connection) -> Result<u64> {
-    connection.query_row("SELECT count(*) FROM node", [], |row| row.get(0))
+    connection.query_row("SELECT count(*) FROM node", [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
 }
