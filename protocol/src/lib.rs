@@ -11,6 +11,7 @@ mod error;
 pub mod filter;
 mod json_text;
 pub mod kv;
+pub mod lease;
 pub mod limits;
 mod message;
 mod names;
@@ -20,6 +21,8 @@ mod value;
 pub use error::{Class, Error, Result, Written};
 pub use json_text::JsonText;
 pub use message::{Message, RequestOptions};
-pub use names::{ClientMessageId, CollectionName, IdempotencyKey, Key, Sequence, SessionId, StoreName, Tag, Version};
+pub use names::{
+    ClientMessageId, CollectionName, IdempotencyKey, Key, LeaseName, Sequence, SessionId, StoreName, Tag, Version,
+};
 pub use time::Timestamp;
 pub use value::{Format, Value};

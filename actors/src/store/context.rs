@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::changes::ChangeSet;
+use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
 
@@ -65,6 +66,7 @@ pub struct WriteContext<'a, S: Store> {
     /// The store's settings.
     pub settings: &'a S::Settings,
     pub(super) changes: &'a mut ChangeSet,
+    pub(super) process: &'a Process,
 }
 
 impl<S: Store> WriteContext<'_, S> {

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
-use super::handle::{Lease, StoreShared};
+use super::handle::{Custody, StoreShared};
 use super::job::Job;
 use super::status::StoreState;
 use super::{Store, StoreSettings};
@@ -55,7 +55,7 @@ pub(super) struct Group<S: Store> {
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
     /// Last, so that it is given back after the connection is closed.
-    _lease: Lease<S>,
+    _custody: Custody<S>,
 }
 
 /// A write in the open group.
@@ -88,8 +88,8 @@ enum After {
 }
 
 impl<S: Store> Group<S> {
-    pub(super) fn open(lease: Lease<S>) -> Result<Self> {
-        let shared = Arc::clone(lease.shared());
+    pub(super) fn open(custody: Custody<S>) -> Result<Self> {
+        let shared = Arc::clone(custody.shared());
         let settings = shared.settings.clone();
         let connection = shared.file.writer()?;
         let newest = shared
@@ -118,7 +118,7 @@ impl<S: Store> Group<S> {
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
-            _lease: lease,
+            _custody: custody,
         })
     }
 
@@ -468,6 +468,7 @@ impl<S: Store> Group<S> {
             now: now(),
             settings: &self.shared.store_settings,
             changes: &mut self.changes,
+            process: &self.shared.process,
         };
         let failpoint = if job.is_request() { Failpoint::Handler } else { Failpoint::Maintenance };
         let scope = job.scope();

@@ -21,6 +21,7 @@ use super::admission::{Admission, Permit};
 use super::context::{Failure, Outcome, ReadContext};
 use super::failpoints::{Failpoint, Failpoints};
 use super::job::WriteJob;
+use super::lease::Process;
 use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
@@ -57,6 +58,8 @@ pub struct StoreOpening<S: Store> {
     pub wal_grew: Arc<Notify>,
     /// The runtime that timers and actors live on, whatever the caller's is.
     pub runtime: Handle,
+    /// This process, for the leases it holds.
+    pub process: Process,
     /// Where the store was told to fail.
     pub failpoints: Arc<Failpoints>,
 }
@@ -74,13 +77,14 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) ballast: Arc<Ballast>,
     /// The end of the actor is wanted.
     is_closing: AtomicBool,
-    lease: LeaseState,
+    custody: CustodyState,
     /// Told when the state becomes [`StoreState::Quarantined`].
     quarantined: Notify,
     presence_path: Option<PathBuf>,
     /// Held while this process has the file open.
     presence: Mutex<Option<Presence>>,
     failpoints: Arc<Failpoints>,
+    pub(super) process: Process,
     pub(super) failures_in_a_row: AtomicU32,
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
@@ -185,21 +189,21 @@ impl<S: Store> StoreShared<S> {
 }
 
 /// The right to have the file open for writing in this process, held by one incarnation of the actor at a time.
-pub(super) struct Lease<S: Store> {
+pub(super) struct Custody<S: Store> {
     shared: Arc<StoreShared<S>>,
 }
 
-/// Whether some incarnation holds the [`Lease`].
+/// Whether some incarnation holds the [`Custody`].
 #[derive(Debug, Default)]
-pub(super) struct LeaseState {
+pub(super) struct CustodyState {
     is_taken: Mutex<bool>,
     released: Condvar,
 }
 
-impl<S: Store> Lease<S> {
+impl<S: Store> Custody<S> {
     /// Waits until the former holder has closed its connection. Blocks.
     pub(super) fn acquire(shared: &Arc<StoreShared<S>>) -> Self {
-        let LeaseState { is_taken, released } = &shared.lease;
+        let CustodyState { is_taken, released } = &shared.custody;
         let mut is_taken = is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         while *is_taken {
             is_taken = released.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
@@ -213,10 +217,10 @@ impl<S: Store> Lease<S> {
     }
 }
 
-impl<S: Store> Drop for Lease<S> {
+impl<S: Store> Drop for Custody<S> {
     fn drop(&mut self) {
-        *self.shared.lease.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.shared.lease.released.notify_all();
+        *self.shared.custody.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.shared.custody.released.notify_all();
     }
 }
 
@@ -479,12 +483,24 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
-    /// Runs any read on a reader thread, admitted and bounded by its deadline like every request.
+    /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
     pub(super) async fn on_thread<T: Send + 'static>(
         &self,
         name: &'static str,
         size_bytes: usize,
         options: RequestOptions,
+        read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let age_max = Some(self.inner.shared.settings.reader_age_max);
+        self.on_thread_until(name, size_bytes, options, age_max, read).await
+    }
+
+    async fn on_thread_until<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        size_bytes: usize,
+        options: RequestOptions,
+        age_max: Option<Duration>,
         read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = self.deadline(&options);
@@ -493,7 +509,7 @@ impl<S: Store> StoreHandle<S> {
         let (reply, answer) = oneshot::channel();
         let guard = CallOffOnDrop(&ticket);
         let shared = Arc::clone(&self.inner.shared);
-        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), permit, reply, read))?;
+        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), age_max, permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
             Some(Ok(answer)) => answer,
@@ -556,7 +572,8 @@ impl<S: Store> StoreHandle<S> {
             }
             Ok(findings)
         };
-        self.on_thread("check", 0, options, read).await
+        // No age either: what it pins of the WAL is its price.
+        self.on_thread_until("check", 0, options, None, read).await
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See
@@ -623,7 +640,7 @@ impl<S: Store> StoreHandle<S> {
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
-        let lease_of = Arc::clone(shared);
+        let custody_of = Arc::clone(shared);
         let closed = async {
             if shared.status.state() == StoreState::Quarantined {
                 self.set_aside().await;
@@ -635,7 +652,7 @@ impl<S: Store> StoreHandle<S> {
             self.end();
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
-            let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
+            let _ = runtime.spawn_blocking(move || drop(Custody::acquire(&custody_of))).await;
             guard.lock().unwrap_or_else(PoisonError::into_inner).take();
             shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
@@ -722,6 +739,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         events,
         wal_grew,
         failpoints,
+        process,
         ..
     } = opening;
     StoreShared {
@@ -733,11 +751,12 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         is_replicated,
         ballast,
         is_closing: AtomicBool::new(false),
-        lease: LeaseState::default(),
+        custody: CustodyState::default(),
         quarantined: Notify::new(),
         presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),
         presence: Mutex::default(),
         failpoints,
+        process,
         failures_in_a_row: AtomicU32::new(0),
         settings,
         store_settings,
@@ -792,6 +811,7 @@ fn thread_read<S: Store, T: Send + 'static>(
     shared: Arc<StoreShared<S>>,
     name: &'static str,
     ticket: Arc<Ticket>,
+    age_max: Option<Duration>,
     permit: Permit,
     reply: oneshot::Sender<Result<T>>,
     read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
@@ -799,7 +819,7 @@ fn thread_read<S: Store, T: Send + 'static>(
     Box::new(move |connection| {
         let answer = match connection {
             Ok(connection) if ticket.start(connection) => {
-                let scope = ticket.scope(None);
+                let scope = ticket.scope(age_max);
                 let answer = readers::run(S::NAME, name, connection, |connection| {
                     shared.failpoint(Failpoint::ReadOnThread)?;
                     read(connection)

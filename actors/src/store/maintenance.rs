@@ -65,6 +65,7 @@ impl<S: Store> Job<S> for Slice {
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
         S::sweep(context, ROWS_PER_SLICE)?;
+        context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
         changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
