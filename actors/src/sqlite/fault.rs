@@ -68,6 +68,12 @@ impl Fault {
     }
 }
 
+/// Tells whether a sync failed: what it should have synced may never reach the disk, though a later sync succeeds.
+pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
 /// Returns the caller's error for an SQLite error that happened while `doing` something.
 pub(crate) fn describe(store: StoreName, doing: &str, written: Written, error: rusqlite::Error) -> Error {
     let cause = error.to_string();

@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
-use super::handle::{Custody, StoreShared};
+use super::handle::{Custody, StoreShared, UNSYNCED};
 use super::job::Job;
 use super::status::StoreState;
 use super::{Store, StoreSettings};
@@ -214,6 +214,11 @@ impl<S: Store> Group<S> {
         if self.settings.durability == Durability::Durable {
             return Ok(());
         }
+        if self.shared.is_wal_unsynced() {
+            // A sync that succeeds now would not bring back what the failed one lost.
+            let (doing, cause) = ("flushing".to_owned(), UNSYNCED.to_owned());
+            return Err(Kind::Io { store: S::NAME, doing, cause, written: Written::Unknown }.into());
+        }
         let synced = self.write_synced_marker();
         synced.map_err(|e| {
             self.rollback();
@@ -291,7 +296,7 @@ impl<S: Store> Group<S> {
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
-        if self.shared.status.state() == StoreState::Quarantined {
+        if self.shared.status.state() == StoreState::Quarantined || self.shared.is_wal_unsynced() {
             return connection::leave_wal(&self.connection);
         }
         self.checkpoint(CheckpointMode::Truncate);
@@ -317,9 +322,21 @@ impl<S: Store> Group<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.members.len() >= self.settings.group_messages_max
-            || self.size_bytes >= self.settings.group_bytes_max
+        // While the disk is full each write goes alone: the less it needs, the sooner there is room for it.
+        let is_disk_full = self.disk_full_at.is_some() && !self.members.is_empty();
+        is_disk_full
+            || self.members.len() >= self.settings.group_messages_max
+            || self.size_bytes >= self.group_bytes_max()
             || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
+    }
+
+    /// A group must not be larger than what the ballast can give: on a disk that is full right behind it, the WAL that holds
+    /// it could not be folded in.
+    fn group_bytes_max(&self) -> usize {
+        match usize::try_from(self.shared.ballast.bytes() / 2) {
+            Ok(room) if room > 0 => self.settings.group_bytes_max.min(room),
+            _ => self.settings.group_bytes_max,
+        }
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.
@@ -360,7 +377,8 @@ impl<S: Store> Group<S> {
 
     fn look_for_recovery(&mut self) {
         self.commit();
-        if self.shared.status.state() != StoreState::Degraded || self.broken.is_some() {
+        let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
+        if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
         if self.disk_full_at.is_some() {
@@ -403,7 +421,7 @@ impl<S: Store> Group<S> {
 
     /// Checkpoints without waiting for anybody.
     fn checkpoint(&mut self, mode: CheckpointMode) {
-        if self.shared.is_replicated {
+        if self.shared.is_replicated || self.shared.is_wal_unsynced() {
             return;
         }
         // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
@@ -413,7 +431,10 @@ impl<S: Store> Group<S> {
         match result {
             Ok(result) => self.shared.note_checkpoint(mode, result),
             // The data is safe in the WAL; the next checkpoint tries again.
-            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
+            Err(error) => {
+                self.shared.note_failed_sync(&error);
+                tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed");
+            }
         }
     }
 
@@ -642,7 +663,7 @@ impl<S: Store> Group<S> {
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
             }
         }
-        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none();
+        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none() && !self.shared.is_wal_unsynced();
         if is_well && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
@@ -668,6 +689,8 @@ impl<S: Store> Group<S> {
             Fault::Corrupt => self.shared.enter(StoreState::Quarantined, Some(error.to_string())),
             Fault::Contention | Fault::Statement | Fault::Interrupted | Fault::NoMemory => {}
         }
+        // Last, since its reason lasts.
+        self.shared.note_failed_sync(error);
     }
 }
 

@@ -32,7 +32,8 @@ use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
-use crate::sqlite::connection::{self, StoreFile};
+use crate::sqlite::connection::{self, Durability, StoreFile};
+use crate::sqlite::fault;
 use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
@@ -126,6 +127,21 @@ impl<S: Store> StoreShared<S> {
         }
         let what = self.file.path.display().to_string();
         Kind::Refused { what, reason: "another process has it open, or replaces it".to_owned() }.into()
+    }
+
+    /// Notes that a sync failed, in a relaxed store: frames that are committed may never reach the disk, though later syncs
+    /// succeed. The main file is sound, and stays so as long as nothing is folded into it: a power cut in the middle of that
+    /// would find neither the old pages nor the frames. So from here on nothing is, until the folder is opened again.
+    pub(super) fn note_failed_sync(&self, error: &rusqlite::Error) {
+        if self.settings.durability == Durability::Relaxed && fault::is_failed_sync(error) {
+            self.status.is_wal_unsynced.store(true, Ordering::Release);
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        }
+    }
+
+    /// Whether the WAL must stay as it is.
+    pub(super) fn is_wal_unsynced(&self) -> bool {
+        self.status.is_wal_unsynced.load(Ordering::Acquire)
     }
 
     /// Passes a place where a test may have told the store to fail.
@@ -602,7 +618,9 @@ impl<S: Store> StoreHandle<S> {
             idle_for: shared.status.idle_for(),
         };
         match next_checkpoint(wal, &shared.settings.checkpoint) {
-            Some(mode) if !shared.is_replicated && !self.is_stopped() => self.checkpoint(mode),
+            Some(mode) if !shared.is_replicated && !shared.is_wal_unsynced() && !self.is_stopped() => {
+                self.checkpoint(mode)
+            }
             _ => Ok(()),
         }
     }
@@ -627,6 +645,7 @@ impl<S: Store> StoreHandle<S> {
                 Ok(())
             }
             Err(error) => {
+                shared.note_failed_sync(&error);
                 *slot = None;
                 Err(crate::sqlite::fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
             }
@@ -653,7 +672,10 @@ impl<S: Store> StoreHandle<S> {
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
             let _ = runtime.spawn_blocking(move || drop(Custody::acquire(&custody_of))).await;
-            guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let guard = guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(guard) = guard.filter(|_| shared.is_wal_unsynced()) {
+                connection::leave_wal(&guard);
+            }
             shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
         let is_drained = deadline.wait(closed).await.is_some();
@@ -703,6 +725,9 @@ impl<S: Store> StoreHandle<S> {
         }
     }
 }
+
+/// Why a relaxed store whose sync failed is degraded.
+pub(super) const UNSYNCED: &str = "a sync failed: what was written since the last good one may not survive a power cut; take a snapshot and restore it";
 
 fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }

@@ -25,7 +25,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 23] = [
+    let proofs: [(&str, fn()); 24] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -44,6 +44,7 @@ fn main() {
         ("kv_durable_loses_nothing", kv_durable_loses_nothing),
         ("kv_durable_survives_failed_syncs", kv_durable_survives_failed_syncs),
         ("kv_relaxed_loses_only_the_newest", kv_relaxed_loses_only_the_newest),
+        ("kv_relaxed_survives_failed_syncs", kv_relaxed_survives_failed_syncs),
         ("kv_control_forgotten_syncs_are_caught", kv_control_forgotten_syncs_are_caught),
         ("kv_control_early_acknowledgement_is_caught", kv_control_early_acknowledgement_is_caught),
         ("kv_faults_give_no_wrong_answer", kv_faults_give_no_wrong_answer),
@@ -273,6 +274,14 @@ fn kv_relaxed_loses_only_the_newest() {
     assert_eq!(show_tally(&kv), 0, "a disk without faults fails nothing");
     assert!(report.is_clean());
     assert!(report.newest_lost > 0, "a sweep that loses nothing in a relaxed store does not cut the power");
+}
+
+fn kv_relaxed_survives_failed_syncs() {
+    let kv = Kv::new(Durability::Relaxed);
+    let report = with_failing_syncs(power(kv_power_points() / 2)).run(&kv);
+    show("kv relaxed with failing syncs", &report);
+    show_tally(&kv);
+    assert!(report.is_clean());
 }
 
 fn kv_control_forgotten_syncs_are_caught() {
