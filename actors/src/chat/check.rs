@@ -32,6 +32,14 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
              (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND summary = 0)",
             "sessions have wrong counts",
         ),
+        (
+            "SELECT count(*) FROM body WHERE text IS NOT NULL AND id NOT IN (SELECT id FROM body_text_docsize)",
+            "contents are not in the full-text index",
+        ),
+        (
+            "SELECT count(*) FROM body_text_docsize WHERE id NOT IN (SELECT id FROM body WHERE text IS NOT NULL)",
+            "entries of the full-text index belong to no content",
+        ),
     ] {
         let count: u64 = context.connection.query_row(sql, [], |row| row.get(0))?;
         if count > 0 {
