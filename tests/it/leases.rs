@@ -14,7 +14,7 @@ use crate::support::child::{Child, hear, tell};
 use crate::support::{assert_refused, within};
 
 const LONG: Duration = Duration::from_secs(3600);
-const KEYS: u64 = 60;
+const KEYS: u32 = 60;
 
 async fn open(folder: &Path) -> Larder {
     let builder =
@@ -178,7 +178,7 @@ async fn compute_all(larder: &Larder, is_alone: bool) {
     futures::future::join_all(callers).await;
 }
 
-async fn compute(larder: Larder, key: u64, is_alone: bool) {
+async fn compute(larder: Larder, key: u32, is_alone: bool) {
     let kv = larder.kv();
     let (results, counts) = (kv.collection::<u64>("computed"), kv.collection::<u64>("runs"));
     let name = key.to_string();
@@ -192,7 +192,7 @@ async fn compute(larder: Larder, key: u64, is_alone: bool) {
         // Whoever had it before may have been done just now.
         if results.get(&name).await.unwrap().is_none() {
             run(&counts, &name).await;
-            let put = results.put_operation(&name, &(key * key)).unwrap();
+            let put = results.put_operation(&name, &u64::from(key * key)).unwrap();
             kv.transaction([kv.require_lease(&name, fencing).unwrap(), put]).await.unwrap();
         }
         kv.release_lease(&name, fencing).await.unwrap();
@@ -229,7 +229,7 @@ async fn runs(mode: &str) -> Vec<u64> {
     let larder = open(folder.path()).await;
     let names: Vec<String> = (0..KEYS).map(|key| key.to_string()).collect();
     let results = larder.kv().collection::<u64>("computed").get_many(&names).await.unwrap();
-    assert_eq!(results, (0..KEYS).map(|key| Some(key * key)).collect::<Vec<_>>());
+    assert_eq!(results, (0..KEYS).map(|key| Some(u64::from(key * key))).collect::<Vec<_>>());
     let runs = larder.kv().collection::<u64>("runs").get_many(&names).await.unwrap();
     larder.close().await;
     assert_eq!(lease_count(&folder.path().join("kv.db")), 0, "every lease was given back");
@@ -238,10 +238,10 @@ async fn runs(mode: &str) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn result_is_worked_out_once_by_all_processes_together() {
-    assert_eq!(runs("alone").await, vec![1; KEYS as usize]);
+    assert_eq!(runs("alone").await, [1; KEYS as usize]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_working_without_the_lease_is_caught() {
-    assert_ne!(runs("anyway").await, vec![1; KEYS as usize]);
+    assert_ne!(runs("anyway").await, [1; KEYS as usize]);
 }

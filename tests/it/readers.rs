@@ -213,6 +213,25 @@ async fn wal_is_bounded_where_no_background_checkpoint_ever_succeeds() {
     larder.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_store_cuts_its_wal_back_to_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).kv(|kv| kv.common.checkpoint.idle = Duration::from_millis(50));
+    let larder =
+        builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10)).open().await.unwrap();
+    let values = larder.kv().bytes("load");
+    values.put("kept", vec![7; 100_000]).await.unwrap();
+    within(async {
+        while wal_bytes(folder.path()) > 0 {
+            values.get("kept").await.unwrap();
+        }
+    })
+    .await;
+    assert!(kv(&larder).checkpoint_count > 0);
+    assert_eq!(values.get("kept").await.unwrap().map(|value| value.len()), Some(100_000));
+    larder.close().await;
+}
+
 /// A replicator copies the WAL: larder must neither fold it in nor cut it back, whatever its length, not even at close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn external_replicator_is_left_every_checkpoint() {
