@@ -304,12 +304,36 @@ async fn relaxed_store_folds_nothing_in_after_a_failed_sync() {
     assert!(folder.path().join("kv.db-wal").metadata().unwrap().len() > 200 * 4_096);
     let restored = folder.path().join("restored");
     larder::backup::restore(&snapshot.path, &restored).unwrap();
-    for path in [restored.as_path(), folder.path()] {
-        let larder = Larder::open(path).await.unwrap();
-        assert_eq!(larder.kv().bytes("c").get("399").await.unwrap().map(|value| value.len()), Some(2_000));
-        assert!(larder.health().is_well);
-        larder.close().await;
-    }
+    let larder = Larder::open(&restored).await.unwrap();
+    assert_eq!(larder.kv().bytes("c").get("399").await.unwrap().map(|value| value.len()), Some(2_000));
+    assert!(larder.health().is_well);
+    larder.close().await;
+
+    // Opened again on the same start of the machine, it still folds nothing in, and is not taken for durable.
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let refused = larder.kv().bytes("c").get("399").await.unwrap_err();
+    assert_eq!(refused.class(), Class::Refused, "{refused}");
+    larder.close().await;
+    let relaxed = || Larder::builder(folder.path()).kv(|kv| kv.common.durability = larder::Durability::Relaxed).open();
+    let larder = relaxed().await.unwrap();
+    assert_eq!(larder.kv().bytes("c").get("399").await.unwrap().map(|value| value.len()), Some(2_000));
+    assert!(!larder.health().is_well);
+    larder.kv().bytes("c").put("again", "").await.unwrap();
+    assert!(within(larder.close()).await.is_clean());
+    assert_eq!(modified(), before, "something was folded into the main file");
+    // After a new start of the machine the WAL holds what the disk does.
+    another_start(&folder.path().join("locks/kv.unsynced"));
+    let larder = relaxed().await.unwrap();
+    assert!(larder.kv().bytes("c").get("again").await.unwrap().is_some());
+    assert!(larder.health().is_well);
+    larder.close().await;
+    assert!(modified() > before);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a mark, not a store's file")]
+fn another_start(mark: &std::path::Path) {
+    assert!(mark.exists());
+    std::fs::write(mark, "another start of the machine").unwrap();
 }
 
 fn kv_checkpoints(larder: &Larder) -> u64 {

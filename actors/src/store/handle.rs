@@ -134,9 +134,37 @@ impl<S: Store> StoreShared<S> {
     /// would find neither the old pages nor the frames. So from here on nothing is, until the folder is opened again.
     pub(super) fn note_failed_sync(&self, error: &rusqlite::Error) {
         if self.settings.durability == Durability::Relaxed && fault::is_failed_sync(error) {
-            self.status.is_wal_unsynced.store(true, Ordering::Release);
+            if !self.status.is_wal_unsynced.swap(true, Ordering::AcqRel) {
+                self.file.mark_unsynced();
+            }
             self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
         }
+    }
+
+    /// Whether the last connection to close must not fold the WAL in: nobody would hear of a sync that fails then.
+    fn must_leave_wal(&self) -> bool {
+        let is_relaxed = self.settings.durability == Durability::Relaxed;
+        self.is_wal_unsynced() || (is_relaxed && self.status.wal_frames.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Enters the state of a store whose file is open.
+    pub(super) fn enter_open(&self) {
+        if self.is_wal_unsynced() {
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        } else {
+            self.enter(StoreState::Serving, None);
+        }
+    }
+
+    /// Takes up what an earlier process found out about the WAL. A durable store cannot keep its promise on such a file.
+    fn inherit_unsynced(&self) -> Result<()> {
+        let is_unsynced = self.file.is_unsynced();
+        if is_unsynced && self.settings.durability == Durability::Durable {
+            let reason = format!("{UNSYNCED}; or start the machine anew, or open the store as relaxed");
+            return Err(Kind::Refused { what: format!("file {}", self.file.path.display()), reason }.into());
+        }
+        self.status.is_wal_unsynced.store(is_unsynced, Ordering::Release);
+        Ok(())
     }
 
     /// Whether the WAL must stay as it is.
@@ -325,6 +353,7 @@ impl<S: Store> StoreHandle<S> {
         let beginning = runtime.spawn_blocking(move || {
             opened.announce()?;
             opened.file.prepare()?;
+            opened.inherit_unsynced()?;
             // Open from before the writer is until after it: see `Inner::guard`.
             Ok::<_, Error>((opened.file.reader()?, Beginning::open(opened)?))
         });
@@ -414,7 +443,7 @@ impl<S: Store> StoreHandle<S> {
         let opened = opened.map_err(|lost| failed::<S>(lost.to_string()))??;
         *guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         readers.reopen();
-        shared.enter(StoreState::Serving, None);
+        shared.enter_open();
         Ok(())
     }
 
@@ -673,7 +702,7 @@ impl<S: Store> StoreHandle<S> {
             // The actor says that it stopped before it closes its connection.
             let _ = runtime.spawn_blocking(move || drop(Custody::acquire(&custody_of))).await;
             let guard = guard.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(guard) = guard.filter(|_| shared.is_wal_unsynced()) {
+            if let Some(guard) = guard.filter(|_| shared.must_leave_wal()) {
                 connection::leave_wal(&guard);
             }
             shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -101,7 +101,7 @@ impl<S: Store> Actor for Writer<S> {
             // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
             None => Some(restart(Custody::acquire(&shared))?),
         };
-        shared.enter(StoreState::Serving, None);
+        shared.enter_open();
         Ok(Self { group, shared })
     }
 
@@ -244,6 +244,7 @@ impl<S: Store> Writer<S> {
         self.shared.replace_presence(swap)?;
         self.shared.file.prepare_existing()?;
         S::forget(&self.shared.memory);
+        self.shared.status.is_wal_unsynced.store(self.shared.file.is_unsynced(), Ordering::Release);
         let mut group = Group::open(Custody::acquire(&self.shared))?;
         group.note_restored()?;
         self.group = Some(group);
