@@ -20,6 +20,8 @@ mod layers;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod linearizability;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod processes;

@@ -120,6 +120,7 @@ fn runs_its_role() {
     let role = words.next().unwrap();
     match role.as_str() {
         "torture" => crate::crash::child(words),
+        "linearizability" => crate::linearizability::child(words),
         "writer" => crate::processes::write_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
