@@ -14,6 +14,8 @@ mod crash;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;

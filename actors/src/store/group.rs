@@ -475,6 +475,7 @@ impl<S: Store> Group<S> {
         let Err(error) = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) else {
             return Ok(());
         };
+        let error = fault::at_commit(error);
         self.note_fault(&error);
         self.rollback();
         if Fault::of(&error) == Fault::Contention {

@@ -26,6 +26,7 @@ mod ticket;
 mod writer;
 
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
+pub(crate) use context::{out_of_order, stored_name};
 pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
 pub use hot::HotTier;
 pub use settings::StoreSettings;
