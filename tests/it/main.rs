@@ -14,6 +14,8 @@ mod crash;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
@@ -21,6 +23,8 @@ mod layers;
 mod leases;
 #[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod linearizability;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

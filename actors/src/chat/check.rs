@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::row::{self, COLUMNS, SOURCE};
 use super::store::Reading;
+use crate::full_text;
 use crate::store::{Failure, Outcome};
 
 /// Rows read in one transaction: a check must not pin the WAL.
@@ -12,6 +13,10 @@ const PAGE_ROWS: usize = 2_000;
 pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
     let mut after = 0;
     while let Some(last) = check_page(context, after, found)? {
+        if last <= after {
+            found(format!("id {last} stands behind id {after}: the rows are out of order"));
+            break;
+        }
         after = last;
     }
     for (sql, what) in [
@@ -32,21 +37,14 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
              (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND summary = 0)",
             "sessions have wrong counts",
         ),
-        (
-            "SELECT count(*) FROM body WHERE text IS NOT NULL AND id NOT IN (SELECT id FROM body_text_docsize)",
-            "contents are not in the full-text index",
-        ),
-        (
-            "SELECT count(*) FROM body_text_docsize WHERE id NOT IN (SELECT id FROM body WHERE text IS NOT NULL)",
-            "entries of the full-text index belong to no content",
-        ),
     ] {
         let count: u64 = context.connection.query_row(sql, [], |row| row.get(0))?;
         if count > 0 {
             found(format!("{count} {what}"));
         }
     }
-    Ok(())
+    let texts = "SELECT id FROM body WHERE text IS NOT NULL";
+    Ok(full_text::check(context.connection, "body_text", texts, found)?)
 }
 
 /// Verifies one page of messages by their contents' ids; answers the last, or `None` at the end.

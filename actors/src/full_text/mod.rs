@@ -4,8 +4,10 @@
 //!
 //! Always true: no text of a caller's is FTS5 syntax; a store keeps its index in the same transaction as its rows.
 
+mod check;
 mod query;
 
+pub(crate) use check::check;
 pub use query::plain_query;
 
 /// How texts are split into words: Unicode letters and digits, in any case, with or without accents.

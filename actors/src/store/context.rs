@@ -43,6 +43,21 @@ impl Failure {
     }
 }
 
+/// Takes a name out of a row. One that could not have been stored is damage, and not its reader's mistake.
+pub(crate) fn stored_name<S: Store, T>(name: Result<T, Kind>) -> Outcome<T> {
+    name.map_err(|refused| {
+        let detail = format!("a row holds a name that cannot be one ({refused})");
+        Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+    })
+}
+
+/// Returns the failure of a read whose rows come in another order than their index has. Only a damaged index does so, and
+/// whoever continued behind such a row would read in circles.
+pub(crate) fn out_of_order<S: Store>() -> Failure {
+    let detail = "its rows are not in the order of their index".to_owned();
+    Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+}
+
 /// What a read sees: one connection that cannot change anything.
 #[derive(Debug)]
 pub struct ReadContext<'a, S: Store> {

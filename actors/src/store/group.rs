@@ -83,8 +83,9 @@ enum After {
     Intact,
     /// Part of its changes, or none of the transaction, is left.
     Undone,
-    /// As `Undone`, and the connection is not to be trusted.
-    Panicked,
+    /// As `Undone`, and the connection is not to be trusted: a handler panicked, or SQLite ended the transaction by itself.
+    /// FTS5 then keeps totals that it could not read as if they were right, and writes them with the next commit.
+    Distrusted,
 }
 
 impl<S: Store> Group<S> {
@@ -511,14 +512,17 @@ impl<S: Store> Group<S> {
                 self.shared.status.panic_count.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(store = %S::NAME, message = job.name(), "a handler panicked; its change is undone");
                 job.fail(Kind::Panicked { store: S::NAME, message: job.name().to_owned() }.into());
-                return After::Panicked;
+                return After::Distrusted;
             }
         };
         if let super::Failure::Sqlite(error) = &failure {
             self.note_fault(error);
         }
         job.fail(failure.into_error::<S>(job.name()));
-        let is_intact = !self.connection.is_autocommit() && self.connection.total_changes() == changed_before;
+        if self.connection.is_autocommit() {
+            return After::Distrusted;
+        }
+        let is_intact = self.connection.total_changes() == changed_before;
         if is_intact {
             self.changes.undo_to(mark);
         }
@@ -555,7 +559,7 @@ impl<S: Store> Group<S> {
 
     fn restart_transaction(&mut self, after: &After) -> Result<()> {
         self.rollback();
-        if *after == After::Panicked {
+        if *after == After::Distrusted {
             self.reopen()?;
         }
         self.begin_transaction()
@@ -605,6 +609,7 @@ impl<S: Store> Group<S> {
             self.fate = Fate::Committed;
             return Ok(());
         };
+        let error = fault::at_commit(error);
         self.note_fault(&error);
         self.rollback();
         if Fault::of(&error) == Fault::Contention {

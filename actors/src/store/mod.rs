@@ -28,6 +28,7 @@ mod ticket;
 mod writer;
 
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
+pub(crate) use context::{out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
 pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
 pub use hot::HotTier;

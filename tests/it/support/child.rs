@@ -120,6 +120,8 @@ fn runs_its_role() {
     let role = words.next().unwrap();
     match role.as_str() {
         "torture" => crate::crash::child(words),
+        "linearizability" => crate::linearizability::child(words),
+        "snapshots" => crate::backup::consistency::child(words),
         "writer" => crate::processes::write_until_told(words),
         "leaseholder" => crate::leases::hold_until_told(words),
         "computer" => crate::leases::compute_until_done(words),
