@@ -3,11 +3,12 @@
 mod bad_input;
 mod model;
 mod recorded;
+mod search;
 mod windows;
 
 use futures::TryStreamExt;
 use larder::protocol::chat::{Retention, StoredMessage};
-use larder::protocol::{ClientMessageId, JsonText, SessionId, Timestamp};
+use larder::protocol::{ClientMessageId, JsonText, Timestamp};
 use larder::{ChatMessage, Class, ContentBlock, Counter, Larder, Role};
 
 /// A larder that counts words, so that tests can tell costs at a glance; its folder goes with it.
@@ -199,32 +200,6 @@ async fn sessions_are_listed_by_owner_counted_and_deleted() {
     assert_eq!(next[0].id.as_str(), "s08");
     assert!(chat.session("s01").delete_session().await.unwrap());
     assert_eq!(chat.count(None).await.unwrap(), 19);
-}
-
-#[tokio::test]
-async fn search_ranks_filters_and_shows_where() {
-    let larder = Larder::temporary().await.unwrap();
-    let (ann, bob) = (larder.chat().session("ann-1"), larder.chat().session("bob-1"));
-    ann.describe().owner("ann").await.unwrap();
-    let cake = ChatMessage::user("A cake. The cake of all cakes is a cake.").with_created(Timestamp(10));
-    let long = format!("{} the Café serves cake {}", "before ".repeat(40), "after ".repeat(40));
-    let ids = ann.append([cake, ChatMessage::assistant(long).with_created(Timestamp(20))]).await.unwrap().ids;
-    bob.append([ChatMessage::user("no cake here")]).await.unwrap();
-    let hits = larder.chat().search("cake").await.unwrap();
-    assert_eq!(hits.len(), 3);
-    assert_eq!(hits.windows(2).filter(|pair| pair[0].score < pair[1].score).count(), 0);
-    let hits = larder.chat().search("CAFE").await.unwrap();
-    assert!(hits[0].snippet.contains("[Café]") && hits[0].snippet.starts_with('…'), "{}", hits[0].snippet);
-    assert_eq!(larder.chat().search("cake").owner("ann").await.unwrap().len(), 2);
-    assert_eq!(larder.chat().search("cake").role(Role::Assistant).await.unwrap()[0].message.id, ids[1]);
-    assert_eq!(larder.chat().search("cake").since(Timestamp(10)).until(Timestamp(20)).await.unwrap().len(), 1);
-    assert_eq!(larder.chat().search("ca").prefix().limit(2).await.unwrap().len(), 2);
-    assert_eq!(larder.chat().search("ca").prefix().limit(2).offset(2).await.unwrap().len(), 1);
-    let in_bob = larder.chat().search("cake").sessions([SessionId::new("bob-1").unwrap()]).await.unwrap();
-    assert_eq!(texts(&[in_bob[0].message.clone()]), ["no cake here"]);
-    ann.archive([ids[0]]).await.unwrap();
-    assert_eq!(ann.search("cake").await.unwrap().len(), 2);
-    assert_eq!(ann.search("cake").without_archived().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -8,13 +8,14 @@ use larder_protocol::chat::{
     AppendMessages, Appended, ChatMessage, EditMessage, MessageId, MessageTokens, PutCounts, PutSummary, TokenCounts,
 };
 use larder_protocol::limits::{BATCH_ITEMS_MAX, COUNTER_ID_BYTES_MAX, ROLE_BYTES_MAX};
-use larder_protocol::{Error as Kind, SessionId};
+use larder_protocol::{Error as Kind, JsonText, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::links;
 use super::row::{Body, release};
 use super::sessions::{self, SessionRow};
 use super::store::Writing;
+use crate::filter::read_json;
 use crate::store::Outcome;
 
 /// What became of one message of a batch before anything is written.
@@ -301,11 +302,19 @@ fn check(context: &Writing<'_>, message: &ChatMessage) -> Outcome<()> {
         return Err(Kind::TooLarge { what: "message".to_owned(), bytes, bytes_max }.into());
     }
     for (what, json) in [("metadata", &message.metadata), ("extra", &message.extra)] {
-        if json.as_ref().is_some_and(|json| !json.to_value().is_object()) {
-            return Err(Kind::invalid(what, "it is not a JSON object").into());
+        if let Some(json) = json {
+            check_object(what, json)?;
         }
     }
     Ok(())
+}
+
+/// Checks that it is an object, and one that filters can read.
+pub(super) fn check_object(what: &str, json: &JsonText) -> Outcome<()> {
+    if read_json(json.as_str().as_bytes())?.is_object() {
+        return Ok(());
+    }
+    Err(Kind::invalid(what, "it is not a JSON object").into())
 }
 
 fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<()> {

@@ -12,8 +12,12 @@ use super::append::find_counter;
 use super::row::{self, COLUMNS, SOURCE};
 use super::sessions::{self, check_limit};
 use super::store::Reading;
+use crate::filter::{self, JsonColumn};
 use crate::full_text;
 use crate::store::Outcome;
+
+/// A message's metadata, as filters read it.
+const METADATA: JsonColumn = JsonColumn { in_query: "body.metadata", in_index: "metadata" };
 
 /// A page ends once its messages are this large, so that a page's memory is bounded whatever they are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -115,7 +119,7 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome
     let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     parameters.extend([integer(message.limit), integer(message.offset)]);
     let (limit, offset) = (parameters.len() - 1, parameters.len());
-    let snippet = full_text::snippet("body_text");
+    let snippet = full_text::snippet("body_text", context.settings.tokenizer);
     let sql = format!(
         "WITH hit AS MATERIALIZED (
              SELECT place.session_id, place.archived, place.id, place.body_id, session.name AS session,
@@ -176,6 +180,11 @@ fn conditions(message: &SearchMessages, parameters: &mut Vec<Sql>) -> Outcome<St
     }
     if !message.include_archived {
         sql += " AND place.archived = 0";
+    }
+    if let Some(filter) = &message.filter {
+        let condition = filter::compile(filter, METADATA, &[], parameters.len() + 1)?;
+        sql += &format!(" AND {}", condition.sql);
+        parameters.extend(condition.parameters);
     }
     Ok(sql)
 }

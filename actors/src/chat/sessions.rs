@@ -8,15 +8,21 @@ use larder_protocol::chat::{
 };
 use larder_protocol::limits::{OWNER_BYTES_MAX, PAGE_ROWS_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
 use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
+use super::append::check_object;
 use super::row::{self, COLUMNS, ReadMessage, SOURCE, release};
 use super::store::{Reading, Writing};
 use super::{edit, links};
+use crate::filter::{self, JsonColumn};
 use crate::store::Outcome;
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
+
+/// A session's metadata, as filters read it.
+const METADATA: JsonColumn = JsonColumn { in_query: "session.metadata", in_index: "metadata" };
 
 const SESSION_COLUMNS: &str =
     "name, title, owner, metadata, archived, created_ms, updated_ms, message_count, token_count, id, summary_through";
@@ -133,8 +139,8 @@ pub(super) fn put(context: &mut Writing<'_>, message: &PutSession) -> Outcome<bo
     check_text("title", title.as_deref(), SESSION_TITLE_BYTES_MAX)?;
     check_text("owner", owner.as_deref(), OWNER_BYTES_MAX)?;
     check_text("metadata", metadata.as_ref().map(JsonText::as_str), SESSION_METADATA_BYTES_MAX)?;
-    if metadata.as_ref().is_some_and(|json| !json.to_value().is_object()) {
-        return Err(Kind::invalid("metadata", "it is not a JSON object").into());
+    if let Some(metadata) = metadata {
+        check_object("metadata", metadata)?;
     }
     let found = find(context.connection, session.as_str())?;
     let id = id_or_create(context, session, found.as_ref())?;
@@ -166,13 +172,22 @@ pub(super) fn get(context: &Reading<'_>, message: &GetSession) -> Outcome<Option
 pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec<Session>> {
     check_limit(message.limit)?;
     let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
+    let filter = message.filter.as_ref().map(|filter| filter::compile(filter, METADATA, &[], 5)).transpose()?;
+    let condition = filter.as_ref().map_or("1", |filter| &filter.sql);
     let sql = format!(
         "SELECT {SESSION_COLUMNS} FROM session
-         WHERE {owner} AND name > ?2 AND (?3 IS NULL OR archived = ?3) ORDER BY name LIMIT ?4"
+         WHERE {owner} AND name > ?2 AND (?3 IS NULL OR archived = ?3) AND {condition} ORDER BY name LIMIT ?4"
     );
     let mut statement = context.connection.prepare_cached(&sql)?;
     let after = message.after.as_ref().map_or("", SessionId::as_str);
-    let mut rows = statement.query(params![message.owner, after, message.archived, message.limit])?;
+    let mut parameters: Vec<Sql> = vec![
+        message.owner.clone().into(),
+        after.to_owned().into(),
+        message.archived.into(),
+        i64::try_from(message.limit).unwrap_or(i64::MAX).into(),
+    ];
+    parameters.extend(filter.into_iter().flat_map(|filter| filter.parameters));
+    let mut rows = statement.query(params_from_iter(parameters))?;
     let mut sessions = Vec::new();
     while let Some(row) = rows.next()? {
         sessions.push(read(row)?.session);

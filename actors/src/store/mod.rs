@@ -35,6 +35,7 @@ pub use subscription::Notices;
 use larder_protocol::change::Change;
 use larder_protocol::{Message, StoreName};
 
+use crate::full_text::TextIndex;
 use crate::sqlite::migration::{FileSchema, Migration};
 
 /// The tables every store's file has; the first of every store's migrations.
@@ -51,6 +52,12 @@ pub trait Store: Sized + Send + Sync + 'static {
     type Settings: Clone + Send + Sync + std::fmt::Debug;
     /// State in memory derived from rows, shared by writer and readers; it can always be rebuilt.
     type Memory: Send + Sync;
+
+    /// Returns the store's full-text index, if it has one, as the settings want it.
+    #[must_use]
+    fn text_index(_settings: &Self::Settings) -> Option<TextIndex> {
+        None
+    }
 
     /// Returns the state in memory of a store just opened. `exclusive`: no other process can change the file.
     fn memory(settings: &Self::Settings, exclusive: bool) -> Self::Memory;

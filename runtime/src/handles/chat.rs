@@ -17,6 +17,7 @@ use larder_protocol::chat::{
     MessagePage, PinMessage, PutCounts, PutSession, PutSummary, Retention, Role, SearchMessages, SearchScope,
     StoredMessage, TrimSession,
 };
+use larder_protocol::filter::Filter;
 use larder_protocol::{Error as Kind, JsonText, Sequence, SessionId, Timestamp};
 
 use crate::larder::Larder;
@@ -50,7 +51,7 @@ impl Chat {
 
     /// Lists sessions in the order of their ids. Default: the first 256.
     pub fn sessions(&self) -> Request<ListSessions> {
-        let message = ListSessions { owner: None, archived: None, after: None, limit: STREAM_PAGE_ROWS };
+        let message = ListSessions { owner: None, archived: None, filter: None, after: None, limit: STREAM_PAGE_ROWS };
         Request::new(self.larder.clone(), Ok(message), Ok)
     }
 
@@ -250,6 +251,7 @@ fn search_in(scope: SearchScope, query: String) -> SearchMessages {
         role: None,
         since: None,
         until: None,
+        filter: None,
         include_archived: true,
         offset: 0,
         limit: 20,
@@ -284,6 +286,11 @@ impl<T> Request<ListSessions, T> {
     /// Only those that are put away, or only those that are not.
     pub fn archived(self, archived: bool) -> Self {
         self.set(|list| list.archived = Some(archived))
+    }
+
+    /// Only those whose metadata is so.
+    pub fn filter(self, filter: Filter) -> Self {
+        self.set(|list| list.filter = Some(filter))
     }
 
     /// Continues behind a session.
@@ -327,6 +334,11 @@ impl<T> Request<SearchMessages, T> {
     /// Only messages created before then.
     pub fn until(self, time: Timestamp) -> Self {
         self.set(|search| search.until = Some(time))
+    }
+
+    /// Only messages whose metadata is so.
+    pub fn filter(self, filter: Filter) -> Self {
+        self.set(|search| search.filter = Some(filter))
     }
 
     /// Archived messages are not found. Default: they are.

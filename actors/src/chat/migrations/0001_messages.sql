@@ -56,6 +56,3 @@ CREATE TABLE counter (
     id   INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE         -- a token counter's lasting id
 ) STRICT;
-CREATE VIRTUAL TABLE body_text USING fts5 (
-    text, content = 'body', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2'
-);
