@@ -218,6 +218,60 @@ async fn retention_keeps_the_newest_and_what_is_mandatory() {
     assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
 }
 
+/// More than one slice of a trim, with messages in between that stay, and some that are archived.
+#[tokio::test]
+async fn trim_goes_on_over_slices() {
+    let larder = counting_words().await;
+    let chat = larder.chat().session("a");
+    let numbered = |n: usize| {
+        let message =
+            if n.is_multiple_of(100) { ChatMessage::system("rule") } else { ChatMessage::user(format!("n {n}")) };
+        message.with_created(Timestamp(if n.is_multiple_of(2) { 1 } else { i64::MAX }))
+    };
+    let ids = chat.append((0..1_500).map(numbered)).await.unwrap().ids;
+    chat.archive(ids[..300].iter().copied()).await.unwrap();
+    // 15 rules stay, and of the rest the newest 200.
+    assert_eq!(chat.trim(Retention::Count(200)).await.unwrap(), 1_485 - 200);
+    assert_eq!(chat.trim(Retention::Count(200)).await.unwrap(), 0);
+    let kept = all(&chat).await;
+    assert_eq!((kept.len(), kept.last().unwrap().as_str()), (215, "n 1499"));
+    assert_eq!(kept.iter().filter(|text| *text == "rule").count(), 15);
+    assert_eq!(chat.trim(Retention::Tokens(101)).await.unwrap(), 150);
+    // By age a message goes wherever it stands.
+    assert_eq!(chat.trim(Retention::Age(std::time::Duration::from_secs(60))).await.unwrap(), 25);
+    assert_eq!(all(&chat).await.len(), 15 + 25);
+    chat.append((0..1_100).map(|n| ChatMessage::user(n.to_string()))).await.unwrap();
+    assert_eq!(chat.trim(Retention::Count(0)).await.unwrap(), 1_125);
+    assert_eq!(all(&chat).await.len(), 15);
+    assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+}
+
+/// A large session goes bit by bit, and nobody sees it any more from the moment on at which it was deleted.
+#[tokio::test]
+async fn large_session_is_gone_at_once_and_its_rows_go_in_slices() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).chat(|chat| chat.common.durability = larder::Durability::Relaxed);
+    let larder = builder.open().await.unwrap();
+    let chat = larder.chat().session("a");
+    chat.append((0..5_000).map(|n| ChatMessage::user(format!("message {n}")))).await.unwrap();
+    chat.fork("b").await.unwrap();
+    let mut notices = larder.chat().subscribe(larder::protocol::Sequence::default()).await.unwrap();
+    assert!(chat.delete_session().await.unwrap());
+    chat.append([ChatMessage::user("again")]).await.unwrap();
+    assert_eq!(all(&chat).await, ["again"]);
+    assert_eq!(chat.search("message").await.unwrap().len(), 0);
+    #[expect(clippy::disallowed_methods, reason = "looks at what the public API no longer shows")]
+    let file = rusqlite::Connection::open(folder.path().join("chat.db")).unwrap();
+    let places = || file.query_row("SELECT count(*) FROM place", [], |row| row.get::<_, u64>(0)).unwrap();
+    // Each slice is a commit; the fork keeps its own places.
+    while places() > 5_001 {
+        crate::support::within(futures::StreamExt::next(&mut notices)).await.unwrap().unwrap();
+    }
+    assert_eq!(all(&larder.chat().session("b")).await.len(), 5_000);
+    assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+    larder.close().await;
+}
+
 #[tokio::test]
 async fn subscribers_hear_of_messages() {
     let larder = Larder::temporary().await.unwrap();

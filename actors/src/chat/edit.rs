@@ -1,9 +1,9 @@
-//! Handlers that take messages out: delete, archive, pin, trim.
+//! Handlers that take messages out: delete, archive, pin.
 
 use std::collections::BTreeSet;
 
 use larder_protocol::SessionId;
-use larder_protocol::chat::{ArchiveMessages, DeleteMessages, MessageId, PinMessage, Retention, TrimSession};
+use larder_protocol::chat::{ArchiveMessages, DeleteMessages, MessageId, PinMessage};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::check_batch;
@@ -30,7 +30,7 @@ pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteMessages) -> Out
     delete_ids(context, &message.session, session_id, message.ids.iter().map(|id| id.0))
 }
 
-fn delete_ids(
+pub(super) fn delete_ids(
     context: &mut Writing<'_>,
     session: &SessionId,
     session_id: i64,
@@ -184,46 +184,4 @@ pub(super) fn pin(context: &mut Writing<'_>, message: &PinMessage) -> Outcome<bo
         context.changed("pin", session.as_str(), &id.to_string());
     }
     Ok(is_found)
-}
-
-pub(super) fn trim(context: &mut Writing<'_>, message: &TrimSession) -> Outcome<u64> {
-    let TrimSession { session, keep } = message;
-    let Some(session_id) = sessions::find_id(context.connection, session.as_str())? else { return Ok(0) };
-    let ids = beyond(context, session_id, *keep)?;
-    delete_ids(context, session, session_id, ids.into_iter())
-}
-
-/// Returns the messages that are not to be kept, oldest first.
-fn beyond(context: &Writing<'_>, session_id: i64, keep: Retention) -> Outcome<Vec<u64>> {
-    let mut statement = context.connection.prepare_cached(
-        "SELECT place.id, place.cost_tokens, body.created_ms FROM place JOIN body ON body.id = place.body_id
-         WHERE place.session_id = ?1 AND place.mandatory = 0 ORDER BY place.id DESC",
-    )?;
-    let mut rows = statement.query([session_id])?;
-    let (mut ids, mut count, mut tokens) = (Vec::new(), 0_u64, 0_u64);
-    let mut is_beyond = false;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        tokens = tokens.saturating_add(row.get(1)?);
-        let goes = match keep {
-            Retention::Age(age) => {
-                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                row.get::<_, i64>(2)? < context.now.0.saturating_sub(age_ms)
-            }
-            Retention::Count(kept) => count > kept,
-            Retention::Tokens(kept) => {
-                is_beyond |= tokens > kept;
-                is_beyond
-            }
-            other => {
-                let reason = format!("{other:?} is not known here");
-                return Err(larder_protocol::Error::invalid("retention", reason).into());
-            }
-        };
-        if goes {
-            ids.push(row.get(0)?);
-        }
-    }
-    ids.reverse();
-    Ok(ids)
 }

@@ -17,6 +17,7 @@ mod row;
 mod sessions;
 mod store;
 pub mod tokens;
+mod trim;
 pub mod window;
 
 pub use counter::Counter;

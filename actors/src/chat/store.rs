@@ -10,7 +10,8 @@ use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::counter::Counter;
-use super::{append, check, edit, history, list, sessions};
+use super::{append, check, edit, history, list, sessions, trim};
+use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
 use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
@@ -97,7 +98,7 @@ handlers! {
         make_room DeleteMessages => edit::delete;
         write ArchiveMessages => edit::archive;
         write PinMessage => edit::pin;
-        make_room TrimSession => edit::trim;
+        make_room TrimSession => trim::trim;
         write PutSession => sessions::put;
         write ForkSession => sessions::fork;
         make_room DeleteSession => sessions::delete;

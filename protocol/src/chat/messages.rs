@@ -178,18 +178,30 @@ pub enum Retention {
     Tokens(u64),
 }
 
-/// Deletes a session's oldest messages beyond what is to be kept; answers how many.
+/// Deletes a session's oldest messages beyond what is to be kept, a slice at a time: about 10 ms of the writer's.
 ///
-/// System, developer and pinned messages and the summary are kept, and not counted. Sending it twice deletes nothing
-/// more, but for what has aged meanwhile.
+/// System, developer and pinned messages and the summary are kept, and not counted. It goes from the oldest message on, so
+/// that whoever reads between two slices sees the newest messages without a gap. Sending it twice deletes nothing more, but
+/// for what has aged meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrimSession {
     /// Of which session.
     pub session: SessionId,
     /// What to keep.
     pub keep: Retention,
+    /// Continue behind this message: the earlier slice's [`next`](Trimmed::next).
+    pub after: Option<MessageId>,
 }
-message!(Chat, TrimSession => u64, |m| m.session.as_str().len());
+message!(Chat, TrimSession => Trimmed, |m| m.session.as_str().len());
+
+/// What one slice of a trim did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trimmed {
+    /// How many messages it deleted.
+    pub deleted_count: u64,
+    /// Where the next slice goes on. `None`: everything that is left is to be kept.
+    pub next: Option<MessageId>,
+}
 
 /// Reads messages whose counts are missing or by another counter than the store's, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

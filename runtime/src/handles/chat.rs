@@ -186,9 +186,22 @@ impl ChatSession {
         self.request(|session| search_in(SearchScope::Sessions(vec![session]), query.into()))
     }
 
-    /// Deletes the oldest messages beyond what is to be kept; answers how many. See [`TrimSession`].
-    pub fn trim(&self, keep: Retention) -> Request<TrimSession> {
-        self.request(|session| TrimSession { session, keep })
+    /// Deletes the oldest messages beyond what is to be kept; answers how many. It does so in slices, between which other
+    /// writes go on: see [`TrimSession`]. Repeat it after an error.
+    ///
+    /// # Errors
+    /// When a slice fails; the slices before it stay done.
+    pub async fn trim(&self, keep: Retention) -> Result<u64> {
+        let session = self.name.clone()?;
+        let (mut deleted_count, mut after) = (0, None);
+        loop {
+            let trimmed = self.larder.ask(TrimSession { session: session.clone(), keep, after }).await?;
+            deleted_count += trimmed.deleted_count;
+            after = trimmed.next;
+            if after.is_none() {
+                return Ok(deleted_count);
+            }
+        }
     }
 
     /// Deletes all messages and keeps the session's description; answers how many there were.
