@@ -7,7 +7,8 @@ use larder_protocol::chat::{ArchiveMessages, DeleteMessages, MessageId, PinMessa
 use rusqlite::{OptionalExtension, params};
 
 use super::append::check_batch;
-use super::row::release;
+use super::body::release;
+use super::place::Place;
 use super::store::Writing;
 use super::{links, sessions};
 use crate::store::Outcome;
@@ -88,7 +89,7 @@ pub(super) fn archive(context: &mut Writing<'_>, message: &ArchiveMessages) -> O
         }
         let is_moved = if *archived {
             waiting.extend(links::partners(context.connection, session_id, id)?);
-            move_place(context, session_id, id, true)?
+            archive_one(context, session_id, id)?
         } else {
             restore(context, session_id, id, &mut waiting)?
         };
@@ -112,9 +113,10 @@ pub(super) fn archive(context: &mut Writing<'_>, message: &ArchiveMessages) -> O
 /// Takes an archived message back in, with its links; `waiting` gets what belongs to it.
 fn restore(context: &Writing<'_>, session_id: i64, id: u64, waiting: &mut Vec<u64>) -> Outcome<bool> {
     let Some(found) = sessions::find_message(context.connection, session_id, MessageId(id))? else { return Ok(false) };
-    if !found.stored.archived || !move_place(context, session_id, id, false)? {
+    if !found.place.archived {
         return Ok(false);
     }
+    found.place.move_to(context.connection, session_id, false)?;
     links::insert(context.connection, session_id, id, &found.stored.message)?;
     waiting.extend(archived_partners(context, session_id, &found.stored)?);
     Ok(true)
@@ -137,7 +139,10 @@ fn archived_partners(
              ORDER BY place.id {order} LIMIT 100"
         );
         let found = row::read_all(context.connection, &sql, params![session_id, message.id.0])?;
-        Ok(found.iter().map(|one| super::window::Row::of(one.stored.id, &one.stored.message, one.tokens)).collect())
+        Ok(found
+            .iter()
+            .map(|one| super::window::Row::of(one.stored.id, &one.stored.message, one.place.tokens))
+            .collect())
     };
     let mut partners = Vec::new();
     let before = near("<", "DESC")?;
@@ -157,31 +162,20 @@ fn archived_partners(
 }
 
 /// The summary is never archived.
-fn move_place(context: &Writing<'_>, session_id: i64, id: u64, archived: bool) -> rusqlite::Result<bool> {
-    let moved = context
-        .connection
-        .prepare_cached(
-            "UPDATE place SET archived = ?3 WHERE session_id = ?1 AND archived = ?4 AND id = ?2 AND summary = 0",
-        )?
-        .execute(params![session_id, id, archived, !archived])?;
-    Ok(moved > 0)
+fn archive_one(context: &Writing<'_>, session_id: i64, id: u64) -> Outcome<bool> {
+    let found = sessions::find_message(context.connection, session_id, MessageId(id))?;
+    let Some(found) = found.filter(|found| !found.place.archived && !found.place.summary) else { return Ok(false) };
+    found.place.move_to(context.connection, session_id, true)?;
+    Ok(true)
 }
 
 pub(super) fn pin(context: &mut Writing<'_>, message: &PinMessage) -> Outcome<bool> {
     let PinMessage { session, id, pinned } = message;
     let Some(session_id) = sessions::find_id(context.connection, session.as_str())? else { return Ok(false) };
-    let is_found = context
-        .connection
-        .prepare_cached(
-            "UPDATE place SET pinned = ?3, mandatory = ?3 OR summary
-                 OR (SELECT role IN ('system', 'developer') FROM body WHERE body.id = place.body_id)
-             WHERE session_id = ?1 AND archived IN (0, 1) AND id = ?2",
-        )?
-        .execute(params![session_id, id.0, pinned])?
-        > 0;
-    if is_found {
-        sessions::adjust(context, session_id, 0, 0)?;
-        context.changed("pin", session.as_str(), &id.to_string());
-    }
-    Ok(is_found)
+    let Some(found) = sessions::find_message(context.connection, session_id, *id)? else { return Ok(false) };
+    let place = Place { pinned: *pinned, ..found.place };
+    place.update(context.connection, session_id, &found.stored.message)?;
+    sessions::adjust(context, session_id, 0, 0)?;
+    context.changed("pin", session.as_str(), &id.to_string());
+    Ok(true)
 }

@@ -24,10 +24,7 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn page(context: &Reading<'_>, message: &ListMessages) -> Outcome<MessagePage> {
     check_limit(message.limit)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let page = read_page(&transaction, message);
-    transaction.finish()?;
-    page
+    context.at_one_instant(|connection| read_page(connection, message))
 }
 
 fn read_page(connection: &Connection, message: &ListMessages) -> Outcome<MessagePage> {

@@ -103,7 +103,7 @@ handlers! {
         write ForkSession => sessions::fork;
         make_room DeleteSession => sessions::delete;
         make_room ClearSession => sessions::clear;
-        sized GetWindow where |message| !message.may_count => history::window;
+        sized GetWindow where |message| !message.may_take_long => history::window;
         sized ListMessages where |message| message.limit <= PAGE_IN_PLACE_MAX => list::page;
         on_thread ListUncounted => list::uncounted;
         on_thread SearchMessages => list::search;

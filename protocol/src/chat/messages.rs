@@ -40,7 +40,7 @@ pub struct Appended {
 
 /// Reads the newest messages that fit a token limit.
 ///
-/// It answers `None` only where [`may_count`](Self::may_count) is false and counting is needed.
+/// It answers `None` only where [`may_take_long`](Self::may_take_long) is false and it would: send it again with `true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GetWindow {
     /// Of which session. One that does not exist has an empty window.
@@ -53,9 +53,9 @@ pub struct GetWindow {
     pub initial_tokens: u64,
     /// Tokens that the model's message format costs a message, beside its content; used by the strict policy.
     pub overhead_tokens_per_message: u64,
-    /// Whether messages whose counts are missing, or by another counter, may be counted for this answer, on a reader
-    /// thread. `false`: the read runs in place.
-    pub may_count: bool,
+    /// Whether the answer may take long, on a reader thread: messages whose counts are missing, or by another counter, are
+    /// counted for it, and any number of messages is read. `false`: it is read in place, or not at all.
+    pub may_take_long: bool,
 }
 message!(Chat, GetWindow => Option<ChatWindow>, |m| m.session.as_str().len());
 
