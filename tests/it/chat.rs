@@ -1,6 +1,7 @@
 //! Chat memory through the public API: every operation, bad input, and what survives a reopen.
 
 mod bad_input;
+mod damage;
 mod model;
 mod recorded;
 mod search;

@@ -33,10 +33,6 @@ struct Victim {
 }
 
 impl Victim {
-    fn new(seed: u64) -> Self {
-        Self::of("kv", seed)
-    }
-
     fn of(stores: &str, seed: u64) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), seed, stores: stores.to_owned(), log: String::new() }
     }
@@ -193,20 +189,32 @@ async fn assert_controls_are_caught(victim: &Victim) {
 
 #[tokio::test]
 async fn control_acknowledging_before_the_commit_is_caught() {
-    let mut victim = Victim::new(1);
+    for store in ["kv", "chat"] {
+        acknowledging_before_the_commit_is_caught(store).await;
+    }
+}
+
+async fn acknowledging_before_the_commit_is_caught(store: &str) {
+    let mut victim = Victim::of(store, 1);
     let mut random = Random::of(u64::from(std::process::id()), 1);
     for _ in 0..3 {
         victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
     }
     let violations = victim.violations(None).await;
-    assert!(violations.iter().any(|violation| violation.contains("is missing")), "{violations:#?}");
+    assert!(violations.iter().any(|violation| violation.contains("is missing")), "{store}: {violations:#?}");
 }
 
 #[tokio::test]
 async fn control_half_a_batch_is_caught() {
-    let mut victim = Victim::new(2);
+    for store in ["kv", "chat"] {
+        half_a_batch_is_caught(store).await;
+    }
+}
+
+async fn half_a_batch_is_caught(store: &str) {
+    let mut victim = Victim::of(store, 2);
     let mut random = Random::of(u64::from(std::process::id()), 2);
     victim.run_and_kill(&mut random, "durable", &["--sabotage", "skip-batch-half"]);
     let violations = victim.violations(None).await;
-    assert!(violations.iter().any(|violation| violation.contains("is there in part")), "{violations:#?}");
+    assert!(violations.iter().any(|violation| violation.contains("is there in part")), "{store}: {violations:#?}");
 }

@@ -104,6 +104,7 @@ pub(super) struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// Returns the last columns of [`row::COLUMNS`](super::row::COLUMNS), which begin at `first`; `None` when they do not
     /// match their checksum.
+    #[inline]
     pub(super) fn read(row: &'a Row<'_>, first: usize, id: u64) -> rusqlite::Result<Option<Self>> {
         let columns = Self {
             role: text(row, first)?.unwrap_or_default(),
@@ -129,6 +130,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Returns the message; `None` when a part of it cannot be read, which a checksum that matches should rule out.
+    #[inline]
     pub(super) fn to_message(&self) -> Option<ChatMessage> {
         let blocks = match self.blocks {
             Some(blocks) => serde_json::from_slice(blocks).ok()?,
@@ -156,7 +158,6 @@ fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a [u8]
 }
 
 /// Reads a part that may be missing; the outer `None`: it is there and cannot be read.
-#[expect(clippy::option_option, reason = "missing is not unreadable")]
 fn part<T>(bytes: Option<&[u8]>, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     match bytes {
         None => Some(None),

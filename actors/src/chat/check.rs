@@ -13,11 +13,7 @@ use crate::store::{Failure, Outcome};
 const PAGE_ROWS: usize = 2_000;
 
 /// What one query each counts, with what is wrong then.
-const CONTRADICTIONS: [(&str, &str); 5] = [
-    (
-        "SELECT count(*) FROM place WHERE NOT EXISTS (SELECT 1 FROM body WHERE body.id = place.body_id)",
-        "messages have no content",
-    ),
+const CONTRADICTIONS: [(&str, &str); 4] = [
     (
         "SELECT count(*) FROM body WHERE NOT EXISTS (SELECT 1 FROM place WHERE place.body_id = body.id)",
         "contents belong to no message",
@@ -71,8 +67,9 @@ fn check_messages(connection: &Connection, after: Key, found: &mut dyn FnMut(Str
         last = Some(key);
         match row::read(row, 0) {
             Ok(message) => {
-                let (mandatory, client_id) = (row.get(beside + 1).ok(), row.get(beside + 2).ok());
-                contradictions(connection, key, &message, mandatory, client_id, found)?;
+                // A column of another type than it was written with equals nothing.
+                let beside = Beside { mandatory: row.get(beside + 1).ok(), client_id: row.get(beside + 2).ok() };
+                contradictions(connection, key, &message, &beside, found)?;
             }
             Err(Failure::Refused(damage)) => found(damage.to_string()),
             Err(Failure::Sqlite(error)) => found(format!("the message {} cannot be read ({error})", key.2)),
@@ -81,20 +78,25 @@ fn check_messages(connection: &Connection, after: Key, found: &mut dyn FnMut(Str
     Ok(last)
 }
 
+/// What a place says that no checksum covers, since it stands elsewhere, too.
+struct Beside {
+    mandatory: Option<bool>,
+    client_id: Option<Option<String>>,
+}
+
 /// Compares what stands beside the checksums with the message it was taken from.
 fn contradictions(
     connection: &Connection,
     (session_id, _, id): Key,
     ReadMessage { place, stored }: &ReadMessage,
-    mandatory: Option<bool>,
-    client_id: Option<Option<String>>,
+    beside: &Beside,
     found: &mut dyn FnMut(String),
 ) -> Outcome<()> {
     let message = &stored.message;
-    if mandatory != Some(place.is_mandatory(message)) {
+    if beside.mandatory != Some(place.is_mandatory(message)) {
         found(format!("message {id} is marked as mandatory, or not, against its role, pin and summary"));
     }
-    if client_id != Some(message.client_id.as_ref().map(|id| id.as_str().to_owned())) {
+    if beside.client_id != Some(message.client_id.as_ref().map(|id| id.as_str().to_owned())) {
         found(format!("message {id} has another client id in its session than in its content"));
     }
     if !place.archived && !place.summary {

@@ -22,10 +22,13 @@ use super::window::{History, Row, StrictLimits, WindowError, chat_memory_buffer,
 use super::{links, sessions};
 use crate::store::{Failure, Outcome};
 
-/// Most rows that are read in place, at about 1 µs each. A window of 8,192 tokens holds about 100 messages.
+/// Most rows that are read in place, at about 1 µs each.
 const IN_PLACE_ROWS_MAX: usize = 500;
 /// Most bytes of messages that are read in place.
 const IN_PLACE_BYTES_MAX: usize = 512 << 10;
+
+/// Room for so many contents is made at once; a window of 8,192 tokens holds about 100 messages.
+const ROWS_EXPECTED: usize = 128;
 
 /// Why a row was not read.
 enum Stop {
@@ -83,7 +86,7 @@ fn read_window(
         counter_id,
         room: (!message.may_take_long).then_some(Room { rows: IN_PLACE_ROWS_MAX, bytes: IN_PLACE_BYTES_MAX }),
         uncounted_count: 0,
-        read: Vec::new(),
+        read: Vec::with_capacity(ROWS_EXPECTED),
         beside: BTreeMap::new(),
     };
     let limit = message.limit.tokens();
@@ -167,6 +170,7 @@ impl Room {
 
 impl SqlHistory<'_> {
     /// Returns the row of a message, with its counts by this window's counter.
+    #[inline]
     fn row(&mut self, message: ReadMessage) -> Result<(Row, StoredMessage), Stop> {
         let ReadMessage { mut stored, place } = message;
         if let Some(room) = &mut self.room {
@@ -219,6 +223,7 @@ impl SqlHistory<'_> {
 impl History for SqlHistory<'_> {
     type Error = Stop;
 
+    #[inline]
     fn older(&mut self) -> Result<Option<Row>, Stop> {
         let Some(row) = self.newest_first.next()? else { return Ok(None) };
         let message = row::read(row, 0)?;
@@ -255,3 +260,6 @@ impl History for SqlHistory<'_> {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ pub(super) struct Place {
 impl Place {
     /// Decodes the first columns of [`row::COLUMNS`](super::row::COLUMNS), which begin at `first`; `None` when they do not
     /// match their checksum.
+    #[inline]
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
         let place = Self {
             id: row.get(first)?,

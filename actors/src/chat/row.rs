@@ -18,11 +18,12 @@ pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place
      place.checksum, body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
      body.created_ms, body.checksum";
 
-/// What [`COLUMNS`] are selected from: places first, since every query names a session.
-pub(super) const SOURCE: &str = "place CROSS JOIN body ON body.id = place.body_id";
+/// What [`COLUMNS`] are selected from: places first, since every query names a session; a place without its content is
+/// read, too, and found damaged.
+pub(super) const SOURCE: &str = "place LEFT JOIN body ON body.id = place.body_id";
 
 /// The same for mandatory messages. By name: SQLite would walk the whole session, which its key finds as well.
-pub(super) const MANDATORY_SOURCE: &str = "place INDEXED BY place_mandatory CROSS JOIN body ON body.id = place.body_id";
+pub(super) const MANDATORY_SOURCE: &str = "place INDEXED BY place_mandatory LEFT JOIN body ON body.id = place.body_id";
 
 /// A message as its rows say it, verified.
 #[derive(Debug)]
@@ -32,6 +33,9 @@ pub(super) struct ReadMessage {
 }
 
 /// Decodes the columns of [`COLUMNS`], which begin at `first`, and verifies them.
+///
+/// Inlined, as what it calls: a window moves a hundred messages of 200 bytes through it.
+#[inline]
 pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
     let place = verified(row, first, Place::read(row, first))?;
     let body = verified(row, first, Columns::read(row, first + COLUMN_COUNT, place.body_id))?;
@@ -49,6 +53,7 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
 }
 
 /// Returns what was read; a column of another type than it was written with is damage of this row alone, too.
+#[inline]
 fn verified<T>(row: &Row<'_>, first: usize, read: rusqlite::Result<Option<T>>) -> Outcome<T> {
     match read {
         Ok(Some(read)) => Ok(read),

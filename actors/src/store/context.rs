@@ -81,7 +81,7 @@ pub struct WriteContext<'a, S: Store> {
     pub now: Timestamp,
     /// The store's settings.
     pub settings: &'a S::Settings,
-    pub(super) changes: &'a mut ChangeSet,
+    pub(crate) changes: &'a mut ChangeSet,
 }
 
 impl<S: Store> WriteContext<'_, S> {

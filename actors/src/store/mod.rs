@@ -25,6 +25,8 @@ mod tests;
 mod ticket;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
 pub use hot::HotTier;
