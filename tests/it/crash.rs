@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::child::Child;
 use crate::support::{alone, integrity_check, number_from_environment};
-use crate::torture::{self, End, Fate, History, Random, Spoil, verify};
+use crate::torture::{self, End, Fate, Log, Random, Spoil, verify};
 
 /// Kills on one folder before the next begins with an empty one.
 const KILLS_PER_FOLDER: u64 = 10;
@@ -137,7 +137,7 @@ async fn kill_and_verify(stores: &str) {
         let violations = victim.violations(None).await;
         assert!(violations.is_empty(), "{stores}, seed {seed}, kill {kill}: {violations:#?}");
         if kill % KILLS_PER_FOLDER == 0 || kill == kills {
-            let history = History::parse(&victim.log).unwrap();
+            let history = Log::parse(&victim.log).unwrap().history;
             acknowledged += history.count(Fate::Applied);
             refused += history.count(Fate::NotApplied);
             open += history.count(Fate::Open);
@@ -189,32 +189,24 @@ async fn assert_controls_are_caught(victim: &Victim) {
 
 #[tokio::test]
 async fn control_acknowledging_before_the_commit_is_caught() {
-    for store in ["kv", "chat"] {
-        acknowledging_before_the_commit_is_caught(store).await;
-    }
-}
-
-async fn acknowledging_before_the_commit_is_caught(store: &str) {
-    let mut victim = Victim::of(store, 1);
     let mut random = Random::of(u64::from(std::process::id()), 1);
-    for _ in 0..3 {
-        victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
+    for stores in ["kv", "chat"] {
+        let mut victim = Victim::of(stores, 1);
+        for _ in 0..3 {
+            victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
+        }
+        let violations = victim.violations(None).await;
+        assert!(violations.iter().any(|violation| violation.contains("is missing")), "{stores}: {violations:#?}");
     }
-    let violations = victim.violations(None).await;
-    assert!(violations.iter().any(|violation| violation.contains("is missing")), "{store}: {violations:#?}");
 }
 
 #[tokio::test]
 async fn control_half_a_batch_is_caught() {
-    for store in ["kv", "chat"] {
-        half_a_batch_is_caught(store).await;
-    }
-}
-
-async fn half_a_batch_is_caught(store: &str) {
-    let mut victim = Victim::of(store, 2);
     let mut random = Random::of(u64::from(std::process::id()), 2);
-    victim.run_and_kill(&mut random, "durable", &["--sabotage", "skip-batch-half"]);
-    let violations = victim.violations(None).await;
-    assert!(violations.iter().any(|violation| violation.contains("is there in part")), "{store}: {violations:#?}");
+    for stores in ["kv", "chat"] {
+        let mut victim = Victim::of(stores, 2);
+        victim.run_and_kill(&mut random, "durable", &["--sabotage", "skip-batch-half"]);
+        let violations = victim.violations(None).await;
+        assert!(violations.iter().any(|violation| violation.contains("is there in part")), "{stores}: {violations:#?}");
+    }
 }

@@ -24,6 +24,10 @@ mod model;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
+mod quarantine;
+#[cfg(test)]
+mod supervision;
+#[cfg(test)]
 mod support;
 // The example's load and proof, run here under kills.
 #[cfg(test)]

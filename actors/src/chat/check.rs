@@ -13,7 +13,7 @@ use crate::store::{Failure, Outcome};
 const PAGE_ROWS: usize = 2_000;
 
 /// What one query each counts, with what is wrong then.
-const CONTRADICTIONS: [(&str, &str); 4] = [
+const CONTRADICTIONS: [(&str, &str); 6] = [
     (
         "SELECT count(*) FROM body WHERE NOT EXISTS (SELECT 1 FROM place WHERE place.body_id = body.id)",
         "contents belong to no message",
@@ -31,6 +31,14 @@ const CONTRADICTIONS: [(&str, &str); 4] = [
         "SELECT count(*) FROM session WHERE name IS NOT NULL AND (message_count, token_count) IS NOT
          (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND summary = 0)",
         "sessions have wrong counts",
+    ),
+    (
+        "SELECT count(*) FROM body WHERE text IS NOT NULL AND id NOT IN (SELECT id FROM body_text_docsize)",
+        "contents are not in the full-text index",
+    ),
+    (
+        "SELECT count(*) FROM body_text_docsize WHERE id NOT IN (SELECT id FROM body WHERE text IS NOT NULL)",
+        "entries of the full-text index belong to no content",
     ),
 ];
 

@@ -77,6 +77,8 @@ impl Store for Chat {
 
     fn committed(_memory: &(), _changes: &[Change]) {}
 
+    fn forget(_memory: &()) {}
+
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
         sessions::sweep(context, rows_max)
     }

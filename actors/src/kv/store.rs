@@ -54,6 +54,10 @@ impl Store for Kv {
         memory.forget(changes);
     }
 
+    fn forget(memory: &KvMemory) {
+        memory.forget_all();
+    }
+
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
         values::sweep(context, rows_max)
     }

@@ -15,13 +15,14 @@ use rusqlite::Connection;
 
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
+use super::failpoints::Failpoint;
 use super::handle::{Lease, StoreShared};
 use super::job::Job;
 use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
-use crate::sqlite::connection::Durability;
+use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
 
@@ -41,6 +42,8 @@ pub(super) struct Group<S: Store> {
     origin: i64,
     changes: ChangeSet,
     members: Vec<Member<S>>,
+    /// What is known of how the members' transaction ended.
+    fate: Fate,
     size_bytes: usize,
     began: Option<Instant>,
     /// Set when the connection is gone and could not be had again: the actor must restart.
@@ -62,6 +65,17 @@ struct Member<S: Store> {
     is_excluded: bool,
 }
 
+/// How far a group's transaction has come, for whoever must say what became of it.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// COMMIT has not begun.
+    Open,
+    /// COMMIT has begun.
+    Committing,
+    /// COMMIT has succeeded.
+    Committed,
+}
+
 /// What a write left of the transaction.
 #[derive(PartialEq)]
 enum After {
@@ -78,7 +92,9 @@ impl<S: Store> Group<S> {
         let shared = Arc::clone(lease.shared());
         let settings = shared.settings.clone();
         let connection = shared.file.writer()?;
-        let newest = changes::newest(&connection)
+        let newest = shared
+            .failpoint(Failpoint::Start)
+            .and_then(|()| changes::newest(&connection))
             .map_err(|e| fault::describe(S::NAME, "reading its change log", Written::NotApplied, e))?;
         shared.status.sequence.fetch_max(newest.0, Ordering::AcqRel);
         let turn = shared
@@ -95,6 +111,7 @@ impl<S: Store> Group<S> {
             origin: i64::from_ne_bytes(uuid_bytes()),
             changes: ChangeSet::default(),
             members: Vec::new(),
+            fate: Fate::Open,
             size_bytes: 0,
             began: None,
             broken: None,
@@ -106,9 +123,53 @@ impl<S: Store> Group<S> {
     }
 
     /// Takes one write into the group; it is answered when the group ends.
-    pub(super) fn run(&mut self, mut job: Box<dyn Job<S>>) {
+    pub(super) fn run(&mut self, job: Box<dyn Job<S>>) {
+        self.guarded(|group| group.take_in(job));
+    }
+
+    /// Ends the group: COMMIT, then every reply.
+    pub(super) fn commit(&mut self) {
+        self.guarded(Self::end);
+    }
+
+    /// Does a part of the machinery's own work, where no handler is to blame for a panic.
+    ///
+    /// It must not reach kameo, whose restart drops the message in hand and what the group holds: here everybody can still
+    /// be told what became of their write. The store is broken then, and restarts.
+    fn guarded<T: Default>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_panic| {
+            self.abandon();
+            T::default()
+        })
+    }
+
+    /// Answers the group's callers after a panic outside their handlers, and gives the connection up.
+    fn abandon(&mut self) {
+        tracing::error!(store = %S::NAME, "the store panicked outside a message; it restarts");
+        self.shared.status.panic_count.fetch_add(1, Ordering::Relaxed);
+        let written = match self.fate {
+            Fate::Committed => Written::Applied,
+            Fate::Committing if self.connection.is_autocommit() => Written::Unknown,
+            Fate::Open | Fate::Committing => Written::NotApplied,
+        };
+        self.rollback();
+        // Before anybody is answered: it may not have been told of the commit.
+        S::forget(&self.shared.memory);
+        (self.began, self.size_bytes, self.fate) = (None, 0, Fate::Open);
+        self.broken = Some(Kind::Panicked { store: S::NAME, message: "its own work".to_owned() }.into());
+        let error = Error::from(self.shared.status.restarting(written));
+        for member in self.members.drain(..) {
+            member.job.settle(Err(error.clone()));
+        }
+    }
+
+    fn take_in(&mut self, mut job: Box<dyn Job<S>>) {
         if self.is_full() {
             self.commit();
+        }
+        if let Err(unavailable) = self.shared.status.check_accepts() {
+            // Nothing more is written to a file that is set aside.
+            return job.settle(Err(unavailable.into()));
         }
         if let Err(error) = self.check_room(job.as_ref()).and_then(|()| self.begin()) {
             return job.settle(Err(error));
@@ -128,8 +189,7 @@ impl<S: Store> Group<S> {
         }
     }
 
-    /// Ends the group: COMMIT, then every reply.
-    pub(super) fn commit(&mut self) {
+    fn end(&mut self) {
         let Some(began) = self.began.take() else { return };
         let _span = tracing::debug_span!("larder.group", store = %S::NAME, messages = self.members.len()).entered();
         let sequence = self.changes.last_sequence();
@@ -144,8 +204,12 @@ impl<S: Store> Group<S> {
         self.settle_all(&result);
     }
 
-    /// Commits, and then syncs the WAL with everything that was committed to it before.
-    pub(super) fn flush(&mut self) -> Result<()> {
+    /// Commits, and then syncs the WAL with everything that was committed to it before. `None`: the store panicked.
+    pub(super) fn flush(&mut self) -> Option<Result<()>> {
+        self.guarded(|group| Some(group.sync_wal()))
+    }
+
+    fn sync_wal(&mut self) -> Result<()> {
         self.commit();
         if self.settings.durability == Durability::Durable {
             return Ok(());
@@ -183,6 +247,10 @@ impl<S: Store> Group<S> {
 
     /// Checkpoints between two groups, where the policy says so.
     pub(super) fn checkpoint_if_due(&mut self, somebody_waits: bool) {
+        self.guarded(|group| group.checkpoint_past_caps(somebody_waits));
+    }
+
+    fn checkpoint_past_caps(&mut self, somebody_waits: bool) {
         let wal_frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
         let policy = &self.settings.checkpoint;
         // While a reader pins the WAL, one more attempt pays only once there is more to move.
@@ -223,7 +291,29 @@ impl<S: Store> Group<S> {
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
+        if self.shared.status.state() == StoreState::Quarantined {
+            return connection::leave_wal(&self.connection);
+        }
         self.checkpoint(CheckpointMode::Truncate);
+    }
+
+    /// Says in the change log that the file was replaced by an older one, behind every sequence that was ever told: versions
+    /// do not come back, and subscribers hear that everything may have changed.
+    pub(super) fn note_restored(&mut self) -> Result<()> {
+        let told = Sequence(self.shared.status.sequence.load(Ordering::Acquire));
+        let noted = self.begin_transaction().and_then(|()| {
+            self.changes.reset(told.max(changes::newest(&self.connection)?));
+            self.changes.record_all("restore", "");
+            changes::append(&self.connection, &self.changes, self.origin, now())?;
+            self.connection.execute_batch("COMMIT")
+        });
+        noted.map_err(|e| {
+            self.rollback();
+            fault::describe(S::NAME, "noting that it was restored", Written::NotApplied, e)
+        })?;
+        self.shared.status.sequence.fetch_max(self.changes.last_sequence().0, Ordering::AcqRel);
+        self.shared.commits.send_replace(self.changes.last_sequence());
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -265,6 +355,10 @@ impl<S: Store> Group<S> {
 
     /// Looks whether the cause of a degraded state is gone, so that a store serves again though nobody dares to write.
     pub(super) fn probe(&mut self) {
+        self.guarded(Self::look_for_recovery);
+    }
+
+    fn look_for_recovery(&mut self) {
         self.commit();
         if self.shared.status.state() != StoreState::Degraded || self.broken.is_some() {
             return;
@@ -328,8 +422,8 @@ impl<S: Store> Group<S> {
         if self.began.is_some() {
             return Ok(());
         }
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
+        if self.broken.is_some() {
+            return Err(self.shared.status.restarting(Written::NotApplied).into());
         }
         self.begin_in_turn().map_err(|e| {
             self.note_fault(&e);
@@ -350,6 +444,7 @@ impl<S: Store> Group<S> {
     }
 
     fn begin_transaction(&mut self) -> rusqlite::Result<()> {
+        self.shared.failpoint(Failpoint::BeforeTransaction)?;
         // Never DEFERRED: its upgrade to a writer fails at once when another process wrote meanwhile.
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Read anew each time, since another process may have written.
@@ -374,7 +469,13 @@ impl<S: Store> Group<S> {
             settings: &self.shared.store_settings,
             changes: &mut self.changes,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&mut context)));
+        let failpoint = if job.is_request() { Failpoint::Handler } else { Failpoint::Maintenance };
+        let scope = job.scope();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.shared.failpoint(failpoint)?;
+            job.run(&mut context)
+        }));
+        drop(scope);
         job.finish();
         let failure = match outcome {
             Ok(Ok(())) => return After::Intact,
@@ -468,7 +569,13 @@ impl<S: Store> Group<S> {
             self.note_fault(&error);
             return Err(fault::describe(S::NAME, "writing the change log", Written::NotApplied, error));
         }
-        let Err(error) = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) else {
+        self.fate = Fate::Committing;
+        let committed = self
+            .shared
+            .failpoint(Failpoint::Commit)
+            .and_then(|()| self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])));
+        let Err(error) = committed else {
+            self.fate = Fate::Committed;
             return Ok(());
         };
         self.note_fault(&error);
@@ -519,6 +626,9 @@ impl<S: Store> Group<S> {
 
     /// Makes the commit visible in memory, to subscribers and in the counters; must come before the replies.
     fn publish(&mut self, began: Instant, sequence: Sequence) {
+        if let Err(error) = self.shared.failpoint(Failpoint::AfterCommit) {
+            tracing::warn!(store = %S::NAME, %error, "nothing can fail here");
+        }
         if !self.changes.is_empty() {
             S::committed(&self.shared.memory, self.changes.changes());
             if self.shared.ballast.is_whole() {
@@ -538,7 +648,7 @@ impl<S: Store> Group<S> {
     }
 
     fn settle_all(&mut self, result: &Result<()>) {
-        self.size_bytes = 0;
+        (self.size_bytes, self.fate) = (0, Fate::Open);
         let request_count = self.members.iter().filter(|member| member.job.is_request()).count();
         self.shared.status.write_count.fetch_add(request_count as u64, Ordering::Relaxed);
         for member in self.members.drain(..) {

@@ -9,6 +9,7 @@ use super::context::{Outcome, WriteContext};
 use super::job::Job;
 use super::{Store, StoreSettings, changes, idempotency};
 use crate::error::{Error, Result};
+use crate::sqlite::interrupt::Scope;
 
 /// Rows of each kind that one slice removes: about a millisecond's work.
 const ROWS_PER_SLICE: usize = 500;
@@ -62,6 +63,10 @@ impl<S: Store> Job<S> for Slice {
 
     fn is_past_deadline(&self) -> bool {
         false
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        None
     }
 
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {

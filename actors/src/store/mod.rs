@@ -10,6 +10,7 @@
 mod admission;
 mod changes;
 mod context;
+mod failpoints;
 mod group;
 mod handle;
 mod hot;
@@ -28,7 +29,8 @@ mod writer;
 #[cfg(test)]
 pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
-pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
+pub use failpoints::{Failpoint, FailpointAction, Failpoints};
+pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
 pub use hot::HotTier;
 pub use settings::StoreSettings;
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
@@ -66,6 +68,9 @@ pub trait Store: Sized + Send + Sync + 'static {
 
     /// Brings the state in memory up to date with `changes`, which were just committed by this process.
     fn committed(memory: &Self::Memory, changes: &[Change]);
+
+    /// Forgets the state in memory, which may be from before a commit that it was not told of; it is built anew from rows.
+    fn forget(memory: &Self::Memory);
 
     /// Removes some of what is due to go (expired rows), at most `rows_max`; answers how many rows went.
     ///

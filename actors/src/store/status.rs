@@ -92,7 +92,7 @@ pub struct StoreObservation {
     pub is_wal_pinned: bool,
     /// Checkpoints done, by supervisor and writer.
     pub checkpoint_count: u64,
-    /// Messages whose handler panicked; each was undone and answered.
+    /// Panics, of writes' and reads' handlers and of the store's own work; each was answered.
     pub panic_count: u64,
     /// Restarts by the supervisor.
     pub restart_count: u64,
@@ -204,9 +204,14 @@ impl Status {
             StoreState::Failed => Kind::StoreFailed { store, reason, written },
             StoreState::Stopped => Kind::ShuttingDown { store, written },
             StoreState::Starting | StoreState::Serving | StoreState::Degraded | StoreState::Restarting => {
-                Kind::Restarting { store, written, retry_after: RETRY_AFTER }
+                self.restarting(written)
             }
         }
+    }
+
+    /// Returns the answer to a request that meets the store's restart.
+    pub(super) fn restarting(&self, written: Written) -> Kind {
+        Kind::Restarting { store: self.store, written, retry_after: RETRY_AFTER }
     }
 
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {

@@ -7,7 +7,7 @@ use larder::Durability;
 
 use super::plan::STORES;
 use super::run::RunOptions;
-use super::sabotage::{Lie, Spoil};
+use super::sabotage::{Spoil, parse_lie};
 
 pub(crate) const USAGE: &str = "\
 usage: torture run --dir D --seed S [--stores kv] [--durability durable|relaxed] [--callers 64] [--seconds 10]
@@ -68,7 +68,7 @@ fn run_options(flags: &mut Flags) -> Result<RunOptions, String> {
         callers: flags.take("callers").map_or(Ok(64), |text| number("callers", &text))?,
         duration: Duration::from_secs(flags.take("seconds").map_or(Ok(10), |text| number("seconds", &text))?),
         earlier_log: flags.take("after").map(PathBuf::from),
-        lie: flags.take("sabotage").map(|word| Lie::parse(&word)).transpose()?,
+        lie: flags.take("sabotage").map(|word| parse_lie(&word)).transpose()?,
     })
 }
 

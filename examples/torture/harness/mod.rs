@@ -1,15 +1,12 @@
 //! What the torture example and the crash tests share: a load, its log, and the proof.
 //!
-//! Start at [`command`]; [`plan::Plan`] is what a store brings; `kv` is the first.
+//! Start at [`command`]; [`plan::Plan`] is what a store brings.
 //!
 //! Always true: no module here trusts the store under test for what should be in it; that comes from the log alone.
 
 mod arguments;
-mod chat;
-mod history;
-mod kv;
+mod log;
 mod plan;
-mod random;
 mod run;
 mod sabotage;
 mod verify;
@@ -17,8 +14,8 @@ mod verify;
 use arguments::{Arguments, USAGE};
 #[cfg(test)]
 pub(crate) use {
-    history::{Fate, History},
-    random::Random,
+    log::Log,
+    plan::{Fate, Random},
     sabotage::Spoil,
     verify::verify,
 };

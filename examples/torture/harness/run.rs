@@ -8,12 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use larder::{Durability, Larder, OpenError, StoreSettings};
+use larder::{Durability, Larder, OpenError, StoreSettings, Written};
 
-use super::history::History;
-use super::plan::{Outcome, Plan, plan, store_of, written_word};
-use super::random::Random;
-use super::sabotage::Lie;
+use super::log::Log;
+use super::plan::{Lie, Outcome, Plan, Random, plan, share};
 
 /// What to run.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ struct Load {
     options: RunOptions,
     larder: Larder,
     plans: Vec<Box<dyn Plan>>,
-    log: Log,
+    log: Output,
     next_id: AtomicU64,
     /// Ids of an earlier run to send again.
     repeated: Mutex<Vec<u64>>,
@@ -41,16 +39,16 @@ struct Load {
 }
 
 /// The log: a line is one write, so that a kill cuts none in two.
-struct Log {
-    output: Mutex<Box<dyn Write + Send>>,
+struct Output {
+    lines: Mutex<Box<dyn Write + Send>>,
     is_lost: AtomicBool,
 }
 
-impl Log {
+impl Output {
     fn line(&self, text: &str) {
         let line = format!("{text}\n");
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        if output.write_all(line.as_bytes()).and_then(|()| output.flush()).is_err() {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.write_all(line.as_bytes()).and_then(|()| lines.flush()).is_err() {
             self.is_lost.store(true, Ordering::Relaxed);
         }
     }
@@ -70,10 +68,10 @@ async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), S
         Some(path) => continuation(path, &options, &plans)?,
     };
     let larder = open(&options, first_id).await.map_err(|e| format!("cannot open the folder: {e}"))?;
-    let log = Log { output: Mutex::new(output), is_lost: AtomicBool::new(false) };
+    let log = Output { lines: Mutex::new(output), is_lost: AtomicBool::new(false) };
     let (durability, callers) = (options.durability, options.callers);
     let more = format!("durability {durability:?} callers {callers} first {first_id}").to_lowercase();
-    log.line(&History::header(options.seed, &options.stores, &more));
+    log.line(&Log::header(options.seed, &options.stores, &more));
     let until = Instant::now() + options.duration;
     let (next_id, repeated) = (AtomicU64::new(first_id), Mutex::new(repeated));
     let load = Arc::new(Load { options, larder: larder.clone(), plans, log, next_id, repeated, until });
@@ -107,14 +105,15 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
 
 /// Returns the first id that the earlier log does not have, and the open ones that can be repeated.
 fn continuation(path: &Path, options: &RunOptions, plans: &[Box<dyn Plan>]) -> Result<(u64, Vec<u64>), String> {
-    let history = History::parse(&super::verify::read_log(path)?)?;
-    if (history.seed, &history.stores) != (options.seed, &options.stores) {
+    let earlier = Log::parse(&super::verify::read_log(path)?)?;
+    if (earlier.history.seed, &earlier.stores) != (options.seed, &options.stores) {
         return Err("the earlier log has another seed or other stores".to_owned());
     }
-    let seed = options.seed;
-    let plan_of = |id| plans.get(store_of(seed, id, &options.stores));
-    let repeatable = |id: &u64| plan_of(*id).is_some_and(|plan| plan.is_repeatable(seed, *id));
-    Ok((history.last_id() + 1, history.open_ids().filter(repeatable).collect()))
+    let repeatable = |id: &u64| {
+        let (store, own_id) = share(*id, plans.len());
+        plans.get(store).is_some_and(|plan| plan.is_repeatable(options.seed, own_id))
+    };
+    Ok((earlier.history.last_id() + 1, earlier.open_ids().filter(repeatable).collect()))
 }
 
 /// One caller: an operation after the other, until the time is over or nobody reads the log.
@@ -127,17 +126,29 @@ async fn call(load: Arc<Load>) {
 }
 
 async fn perform(load: &Load, id: u64) {
-    let Load { options, larder, log, .. } = load;
-    let Some(plan) = load.plans.get(store_of(options.seed, id, &options.stores)) else { return };
-    log.line(&format!("TRY {id} {}", plan.describe(options.seed, id)));
-    if options.lie == Some(Lie::AckBeforeCommit) && plan.is_sure(options.seed, id) {
+    let Load { options, larder, log, plans, .. } = load;
+    let (store, own_id) = share(id, plans.len());
+    let Some(plan) = plans.get(store) else { return };
+    // Violations are told under the ids that the stores count by themselves.
+    log.line(&format!("TRY {id} {own_id} {}", plan.describe(options.seed, own_id)));
+    if options.lie == Some(Lie::AckBeforeCommit) && plan.is_sure(options.seed, own_id) {
         log.line(&format!("ACK {id}"));
-        plan.send(larder, options.seed, id, None).await;
+        plan.send(larder, options.seed, own_id, None).await;
         return;
     }
-    match plan.send(larder, options.seed, id, options.lie).await {
+    match plan.send(larder, options.seed, own_id, options.lie).await {
         Outcome::Acknowledged => log.line(&format!("ACK {id}")),
         Outcome::Failed(class, written) => log.line(&format!("ERR {id} {class} {}", written_word(written))),
+        Outcome::Unread(why) => log.line(&format!("BAD {id} a read failed: {why}")),
         Outcome::Wrong(what) => log.line(&format!("BAD {id} {what}")),
+    }
+}
+
+/// Returns how the log names whether something was written.
+fn written_word(written: Written) -> &'static str {
+    match written {
+        Written::Applied => "applied",
+        Written::NotApplied => "not-applied",
+        Written::Unknown => "unknown",
     }
 }

@@ -4,25 +4,15 @@ use std::path::Path;
 
 use larder::Larder;
 
-use super::history::History;
-use super::plan::plan;
+use super::log::Log;
+use super::plan::{Lie, plan};
 
-/// A run that lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lie {
-    /// It acknowledges before it sends.
-    AckBeforeCommit,
-    /// It sends only the first half of a batch.
-    SkipBatchHalf,
-}
-
-impl Lie {
-    pub(crate) fn parse(word: &str) -> Result<Self, String> {
-        match word {
-            "ack-before-commit" => Ok(Self::AckBeforeCommit),
-            "skip-batch-half" => Ok(Self::SkipBatchHalf),
-            other => Err(format!("no sabotage {other:?} of a run")),
-        }
+/// Reads how a run is to lie.
+pub(crate) fn parse_lie(word: &str) -> Result<Lie, String> {
+    match word {
+        "ack-before-commit" => Ok(Lie::AckBeforeCommit),
+        "skip-batch-half" => Ok(Lie::SkipBatchHalf),
+        other => Err(format!("no sabotage {other:?} of a run")),
     }
 }
 
@@ -46,15 +36,15 @@ impl Spoil {
 }
 
 /// Returns a spoiled copy of the folder. No process may have the folder open.
-pub(crate) async fn spoiled(folder: &Path, history: &History, spoil: Spoil) -> Result<tempfile::TempDir, String> {
+pub(crate) async fn spoiled(folder: &Path, log: &Log, spoil: Spoil) -> Result<tempfile::TempDir, String> {
     let copy = tempfile::tempdir().map_err(|e| format!("no temporary folder: {e}"))?;
-    for store in &history.stores {
+    for (index, store) in log.stores.iter().enumerate() {
         copy_store(folder, copy.path(), store).map_err(|e| format!("cannot copy {store}: {e}"))?;
         let plan = plan(store)?;
         match spoil {
             Spoil::LoseLast => {
                 let connection = super::verify::connect(&copy.path().join(format!("{store}.db")))?;
-                plan.lose_last(&connection, &history.of_store(store))?;
+                plan.lose_last(&connection, &log.of_store(index))?;
             }
             Spoil::AddRow => {
                 let larder = Larder::open(copy.path()).await.map_err(|e| format!("cannot open the copy: {e}"))?;

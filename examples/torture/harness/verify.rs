@@ -5,9 +5,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use larder::Larder;
+use larder::{CheckDepth, Larder};
 
-use super::history::History;
+use super::log::Log;
 use super::plan::plan;
 use super::sabotage::{Spoil, spoiled};
 
@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 20;
 /// What a verification found.
 #[derive(Debug)]
 pub(crate) struct Report {
-    pub(crate) history: History,
+    pub(crate) log: Log,
     pub(crate) violations: Vec<String>,
 }
 
@@ -30,14 +30,15 @@ pub(crate) fn read_log(path: &Path) -> Result<String, String> {
 /// Verifies against a log file, on a runtime made for it, and prints the outcome.
 pub(crate) fn verify_file(folder: &Path, log: &Path, spoil: Option<Spoil>) -> Result<(), String> {
     let log = read_log(log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|e| format!("no runtime: {e}"))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|e| format!("no runtime: {e}"))?;
     let report = runtime.block_on(verify(folder, &log, spoil))?;
     let mut output = std::io::stdout();
     let mut line = |text: &str| writeln!(output, "{text}").map_err(|e| format!("cannot print: {e}"));
     for violation in report.violations.iter().take(SHOWN_MAX) {
         line(&format!("VIOLATION {violation}"))?;
     }
-    line(&report.history.summary())?;
+    line(&report.log.summary())?;
     match report.violations.len() {
         0 => line("all of it is as the log says"),
         count => Err(format!("{count} violations")),
@@ -46,28 +47,35 @@ pub(crate) fn verify_file(folder: &Path, log: &Path, spoil: Option<Spoil>) -> Re
 
 /// Verifies the folder, or a spoiled copy of it, against a log.
 pub(crate) async fn verify(folder: &Path, log: &str, spoil: Option<Spoil>) -> Result<Report, String> {
-    let history = History::parse(log)?;
-    let Some(spoil) = spoil else { return verify_folder(folder, history).await };
-    let copy = spoiled(folder, &history, spoil).await?;
-    verify_folder(copy.path(), history).await
+    let log = Log::parse(log)?;
+    let Some(spoil) = spoil else { return verify_folder(folder, log).await };
+    let copy = spoiled(folder, &log, spoil).await?;
+    verify_folder(copy.path(), log).await
 }
 
-async fn verify_folder(folder: &Path, history: History) -> Result<Report, String> {
-    let mut violations = history.violations.clone();
+async fn verify_folder(folder: &Path, log: Log) -> Result<Report, String> {
+    let mut violations = log.violations.clone();
     let larder = Larder::open(folder).await.map_err(|e| format!("cannot open the folder: {e}"))?;
-    for store in &history.stores {
-        match plan(store)?.verify(&larder, &history.of_store(store)).await {
-            Ok(found) => violations.extend(found.into_iter().map(|text| format!("{store}: {text}"))),
+    for (index, store) in log.stores.iter().enumerate() {
+        let history = log.of_store(index);
+        match plan(store)?.inspect(&larder, &history).await {
+            Ok(shown) => {
+                violations.extend(history.contradictions(shown).into_iter().map(|text| format!("{store}: {text}")));
+            }
             Err(error) => violations.push(format!("{store}: cannot be read: {error}")),
         }
+    }
+    match larder.check(CheckDepth::Full).await {
+        Ok(report) => violations.extend(report.findings.into_iter().map(|one| format!("{}: {}", one.store, one.what))),
+        Err(error) => violations.push(format!("it cannot be checked: {error}")),
     }
     if !larder.close().await.is_clean() {
         violations.push("the folder did not close".to_owned());
     }
-    for store in &history.stores {
+    for store in &log.stores {
         violations.extend(integrity(&folder.join(format!("{store}.db")))?);
     }
-    Ok(Report { history, violations })
+    Ok(Report { log, violations })
 }
 
 /// Returns what SQLite's own full check finds. The folder must be closed.

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::faults::{self, Call, Fault};
-use crate::history::{History, Outcome, Verdict, Witness};
+use crate::history::{History, Op, Outcome, Verdict, Witness};
 use crate::random::mix;
 use crate::scratch;
 use crate::workload::Workload;
@@ -149,7 +149,7 @@ impl FaultSweep {
         let fired = faults::fired();
         faults::clear();
         report.fired += u64::from(fired > 0);
-        if let Some(verdict) = strangers_hurt(&witness.history(), fault) {
+        if let Some(verdict) = strangers_hurt(workload, &witness.history(), fault) {
             report.add(&verdict, fault, "another store was hurt");
         }
         let cleared = Instant::now();
@@ -163,7 +163,7 @@ impl FaultSweep {
         let mut history = witness.history();
         let verdict = session_check(workload, &mut session, &history);
         report.add(&verdict, fault, "after the fault");
-        history.settle(&verdict.found);
+        history.settle(&verdict);
         workload.close(session);
         report.add(&workload.verify(folder.path(), &history), fault, "after a reopening");
     }
@@ -199,7 +199,7 @@ impl FaultSweep {
         witness: &Witness,
         report: &mut FaultReport,
     ) -> Option<W::Session> {
-        let places: BTreeSet<&str> = witness.history().all().map(|(_, place, _)| place).collect();
+        let places: BTreeSet<&str> = witness.history().all().map(|(_, op)| op.place).collect();
         let mut session = match session {
             Some(session) => session,
             None => self.timed(report, || workload.open(folder)).ok()?,
@@ -208,7 +208,7 @@ impl FaultSweep {
         let first = witness.history().len();
         for step in 0.. {
             self.timed(report, || workload.step(&mut session, mix(seed, 2_000 + step), witness));
-            let applied = |(op, place, outcome)| (op >= first && outcome == Some(Outcome::Applied)).then_some(place);
+            let applied = |(id, op): (u64, Op)| (id >= first && op.is(Outcome::Applied)).then_some(op.place);
             if witness.history().all().filter_map(applied).collect::<BTreeSet<_>>().is_superset(&places) {
                 return Some(session);
             }
@@ -225,15 +225,12 @@ fn session_check<W: Workload>(workload: &W, session: &mut W::Session, history: &
 }
 
 /// A fault on one store's files must not fail an operation on another's.
-fn strangers_hurt(history: &History, fault: &Fault) -> Option<Verdict> {
+fn strangers_hurt<W: Workload>(workload: &W, history: &History, fault: &Fault) -> Option<Verdict> {
     let hit = |place: &str| fault.path_suffix.starts_with(place);
-    let aimed = history.all().any(|(_, place, _)| hit(place));
-    let hurt = |(_, place, outcome): &(u64, &str, Option<Outcome>)| !hit(place) && *outcome != Some(Outcome::Applied);
-    history
-        .all()
-        .filter(|_| aimed)
-        .find(hurt)
-        .map(|(op, place, _)| Verdict::corrupt(format!("operation {op} on {place} failed")))
+    let aimed = history.all().any(|(_, op)| hit(op.place));
+    let hurt = |(id, op): &(u64, Op)| !hit(op.place) && !op.is(Outcome::Applied) && workload.must_succeed(*id);
+    let (id, op) = history.all().filter(|_| aimed).find(hurt)?;
+    Some(Verdict::corrupt(format!("operation {id} on {} failed", op.place)))
 }
 
 /// Takes `wanted` faults of `possible`, evenly spread from where `seed` says, and going round when there are fewer.

@@ -67,7 +67,13 @@ impl Witness {
     /// its content must follow. Ids count up from 0.
     #[must_use]
     pub fn begin(&self, place: &'static str) -> u64 {
-        self.log.begin(place)
+        self.begin_at(|_| place)
+    }
+
+    /// As [`Self::begin`], for a place that follows from the id.
+    #[must_use]
+    pub fn begin_at(&self, place_of: impl FnOnce(u64) -> &'static str) -> u64 {
+        self.log.begin(place_of)
     }
 
     /// Notes the answer that the caller of `op` got. To be called after the answer, never before.
@@ -106,11 +112,23 @@ impl Witness {
     }
 }
 
+/// An operation, and what its caller saw of it. Times are ticks: they say what came before what.
 #[derive(Debug, Clone, Copy)]
-struct Op {
-    place: &'static str,
-    begun: u64,
-    settled: Option<(u64, Outcome)>,
+pub struct Op {
+    /// Where it went.
+    pub place: &'static str,
+    /// When it began.
+    pub begun: u64,
+    /// When its caller had which answer. `None`: it waits.
+    pub settled: Option<(u64, Outcome)>,
+}
+
+impl Op {
+    /// Returns whether its caller was told `outcome`.
+    #[must_use]
+    pub fn is(&self, outcome: Outcome) -> bool {
+        self.settled.is_some_and(|(_, told)| told == outcome)
+    }
 }
 
 /// The operations begun up to some moment, with the answers their callers had by then.
@@ -153,27 +171,40 @@ impl History {
         self.ops.is_empty()
     }
 
-    /// Returns every operation on `place` with the answer its caller has, `None` while it waits.
-    pub fn ops<'h>(&'h self, place: &'h str) -> impl Iterator<Item = (u64, Option<Outcome>)> + 'h {
-        let here = move |(_, op): &(usize, &Op)| op.place == place;
-        self.ops.iter().enumerate().filter(here).map(|(id, op)| (id as u64, op.settled.map(|(_, outcome)| outcome)))
+    /// Returns every operation on `place` with its id.
+    pub fn ops<'h>(&'h self, place: &'h str) -> impl Iterator<Item = (u64, Op)> + 'h {
+        self.all().filter(move |(_, op)| op.place == place)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, &'static str, Option<Outcome>)> {
-        self.ops.iter().enumerate().map(|(id, op)| (id as u64, op.place, op.settled.map(|(_, outcome)| outcome)))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, Op)> {
+        self.ops.iter().enumerate().map(|(id, op)| (id as u64, *op))
     }
 
-    /// Judges the ids that the store file `place` shows.
+    /// Returns when the last flush of `place` began that has returned: what was settled by then is durable.
+    #[must_use]
+    pub fn flushed(&self, place: &str) -> u64 {
+        self.flushed.get(place).copied().unwrap_or(0)
+    }
+
+    /// Judges the ids that the store file `place` shows; `untold` are those of which it shows neither that they are there
+    /// nor that they are not.
     ///
     /// In `Durable` every acknowledged id must be found; in `Relaxed` the newest may be missing; no id may be found that
     /// was refused or never begun. An unknown or unanswered id may be either.
     #[must_use]
-    pub fn judge(&self, place: &str, durability: Durability, found: &BTreeSet<u64>) -> Verdict {
+    pub fn judge(&self, place: &str, durability: Durability, found: &BTreeSet<u64>, untold: &BTreeSet<u64>) -> Verdict {
         let mut verdict = Verdict { found: found.clone(), ..Verdict::default() };
-        let flushed = self.flushed.get(place).copied().unwrap_or(0);
+        let flushed = self.flushed(place);
+        let may_be_lost = |at| durability == Durability::Relaxed && at > flushed;
+        for (id, op) in self.ops(place).filter(|(id, _)| untold.contains(id)) {
+            let settled = match op.settled {
+                Some((at, Outcome::Applied)) if may_be_lost(at) => Outcome::Unknown,
+                told => told.map_or(Outcome::Unknown, |(_, outcome)| outcome),
+            };
+            verdict.untold.insert(id, settled);
+        }
         let mut oldest_lost = None;
-        for (id, op) in self.ops.iter().enumerate().filter(|(_, op)| op.place == place) {
-            let id = id as u64;
+        for (id, op) in self.ops(place).filter(|(id, _)| !untold.contains(id)) {
             match (op.settled, found.contains(&id)) {
                 (Some((_, Outcome::NotApplied)), true) => verdict.findings.push(Finding::Phantom { op: id }),
                 (Some((_, Outcome::Applied)), false) if durability == Durability::Durable => {
@@ -205,10 +236,15 @@ impl History {
     }
 
     /// Takes what a restarted store shows as the answer to every operation: from here on nothing may come back or go.
-    pub fn settle(&mut self, found: &BTreeSet<u64>) {
+    pub fn settle(&mut self, verdict: &Verdict) {
         self.clock += 1;
         for (id, op) in self.ops.iter_mut().enumerate() {
-            let outcome = if found.contains(&(id as u64)) { Outcome::Applied } else { Outcome::NotApplied };
+            let id = id as u64;
+            let outcome = match verdict.untold.get(&id) {
+                _ if verdict.found.contains(&id) => Outcome::Applied,
+                Some(untold) => *untold,
+                None => Outcome::NotApplied,
+            };
             op.settled = Some((self.clock, outcome));
         }
     }
@@ -253,6 +289,9 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// The ids that are there, of all places.
     pub found: BTreeSet<u64>,
+    /// The ids of which the store shows nothing, with what is still known of them: what their callers were told, unless a
+    /// relaxed store may have lost it.
+    pub untold: BTreeMap<u64, Outcome>,
     /// Acknowledged operations that a relaxed store was allowed to lose.
     pub newest_lost: u64,
 }
@@ -274,6 +313,7 @@ impl Verdict {
     pub fn merge(&mut self, other: Self) {
         self.findings.extend(other.findings);
         self.found.extend(other.found);
+        self.untold.extend(other.untold);
         self.newest_lost += other.newest_lost;
     }
 }
@@ -281,6 +321,8 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NONE: BTreeSet<u64> = BTreeSet::new();
 
     fn history() -> (Witness, [u64; 3]) {
         let witness = Witness::alone();
@@ -294,16 +336,16 @@ mod tests {
 
     #[test]
     fn durable_store_may_lose_nothing() {
-        let verdict = history().0.history().judge("kv.db", Durability::Durable, &BTreeSet::from([0, 1]));
+        let verdict = history().0.history().judge("kv.db", Durability::Durable, &BTreeSet::from([0, 1]), &NONE);
         assert_eq!(verdict.findings, [Finding::Lost { op: 2 }]);
     }
 
     #[test]
     fn relaxed_store_may_lose_only_the_newest() {
         let history = history().0.history();
-        let newest = history.judge("kv.db", Durability::Relaxed, &BTreeSet::from([0]));
+        let newest = history.judge("kv.db", Durability::Relaxed, &BTreeSet::from([0]), &NONE);
         assert!(newest.is_clean() && newest.newest_lost == 2);
-        let hole = history.judge("kv.db", Durability::Relaxed, &BTreeSet::from([0, 2]));
+        let hole = history.judge("kv.db", Durability::Relaxed, &BTreeSet::from([0, 2]), &NONE);
         assert_eq!(hole.findings, [Finding::Hole { lost: 1, kept: 2 }]);
     }
 
@@ -314,7 +356,7 @@ mod tests {
         let after = witness.begin("kv.db");
         witness.applied(after);
         witness.flushed(&flush);
-        let verdict = witness.history().judge("kv.db", Durability::Relaxed, &BTreeSet::from([0, 1]));
+        let verdict = witness.history().judge("kv.db", Durability::Relaxed, &BTreeSet::from([0, 1]), &NONE);
         assert_eq!(verdict.findings, [Finding::LostAcrossFlush { op: 2 }]);
         assert_eq!(verdict.newest_lost, 1);
     }
@@ -326,10 +368,33 @@ mod tests {
         witness.settle(refused, Outcome::NotApplied);
         witness.settle(unknown, Outcome::Unknown);
         let mut history = witness.history();
-        let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([refused, unknown, 7]));
+        let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([refused, unknown, 7]), &NONE);
         assert_eq!(verdict.findings, [Finding::Phantom { op: refused }, Finding::Phantom { op: 7 }]);
-        history.settle(&BTreeSet::new());
-        let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([unknown]));
+        history.settle(&Verdict::default());
+        let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([unknown]), &NONE);
         assert_eq!(verdict.findings, [Finding::Phantom { op: unknown }], "an answer must not change afterwards");
+    }
+
+    #[test]
+    fn untold_is_neither_lost_nor_a_phantom_and_keeps_its_answer() {
+        let (witness, [applied, other, _]) = history();
+        let refused = witness.begin("kv.db");
+        witness.settle(refused, Outcome::NotApplied);
+        let mut history = witness.history();
+        let (found, untold) = (BTreeSet::from([other, 2]), BTreeSet::from([applied, refused]));
+        let verdict = history.judge("kv.db", Durability::Durable, &found, &untold);
+        assert!(verdict.is_clean());
+        history.settle(&verdict);
+        let verdict = history.judge("kv.db", Durability::Durable, &BTreeSet::from([other, 2, refused]), &NONE);
+        assert_eq!(verdict.findings, [Finding::Lost { op: applied }, Finding::Phantom { op: refused }]);
+    }
+
+    #[test]
+    fn untold_that_a_relaxed_store_may_have_lost_is_unknown_from_then_on() {
+        let history = history().0.history();
+        let (found, untold) = (BTreeSet::from([1, 2]), BTreeSet::from([0]));
+        let relaxed = history.judge("kv.db", Durability::Relaxed, &found, &untold);
+        let durable = history.judge("kv.db", Durability::Durable, &found, &untold);
+        assert_eq!((relaxed.untold[&0], durable.untold[&0]), (Outcome::Unknown, Outcome::Applied));
     }
 }

@@ -8,7 +8,10 @@
 //! Always true: [`install`] comes before anything is opened in the process, and larder does not know that it ran: it names
 //! no VFS and takes the default. Faults are the process's, so sweeps run one after another.
 //!
-//! # Plugging a store in
+//! larder's own stores need none of this: one that has a plan in `examples/torture/harness/plan` is attacked by the
+//! harness in `tests/`, which plugs all of them in as one workload.
+//!
+//! # Plugging a program in
 //! ```
 //! use larder_faults::{Durability, FaultSweep, History, Outcome, PowerSweep, Verdict, Witness, Workload};
 //! use std::collections::BTreeSet;
@@ -62,7 +65,7 @@
 //!             }
 //!             found.insert(op);
 //!         }
-//!         Ok(history.judge("kv.db", Durability::Durable, &found))
+//!         Ok(history.judge("kv.db", Durability::Durable, &found, &BTreeSet::new()))
 //!     }
 //! }
 //!
@@ -73,7 +76,8 @@
 //! assert_eq!(faults.hangs, 0, "{faults}\n{:#?}", faults.examples);
 //! ```
 //! Several stores in one folder: begin operations on each one's file name (`"kv.db"`, `"chat.db"`), and merge the verdicts.
-//! A fault on one store's files then also demands that no operation on another's fails. A relaxed store is judged
+//! A fault on one store's files then also demands that no operation on another's fails that
+//! [must succeed](Workload::must_succeed). A relaxed store is judged
 //! [`Durability::Relaxed`], with [`Witness::flush_begins`] and [`Witness::flushed`] around `flush()`. Every workload gets
 //! two controls for nothing, [`PowerControl::ForgetSyncs`] and [`PowerControl::AcknowledgeEarly`]: run both, and demand
 //! that they are caught.
@@ -96,7 +100,7 @@ mod vfs;
 pub mod workload;
 
 pub use fault_sweep::{FaultReport, FaultSweep};
-pub use history::{Durability, Finding, History, Outcome, Verdict, Witness};
+pub use history::{Durability, Finding, History, Op, Outcome, Verdict, Witness};
 pub use power_sweep::{PowerControl, PowerReport, PowerSweep};
 pub use vfs::{install, set_real_syncs};
 pub use workload::Workload;

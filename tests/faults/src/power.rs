@@ -106,11 +106,11 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn begin(&self, place: &'static str) -> u64 {
+    pub(crate) fn begin(&self, place_of: impl FnOnce(u64) -> &'static str) -> u64 {
         let mut state = self.state();
         let op = state.ops_begun;
         state.ops_begun += 1;
-        state.push(Event::Mark(Mark::Begun { op, place }));
+        state.push(Event::Mark(Mark::Begun { op, place: place_of(op) }));
         op
     }
 

@@ -205,7 +205,7 @@ fn recover<W: Workload>(workload: &W, image: &Image, folder: &Path, seed: u64) -
         if verdict.is_clean() { Ok(verdict) } else { Err(verdict) }
     };
     let mut history = image.history().clone();
-    history.settle(&check(&mut session, &history)?.found);
+    history.settle(&check(&mut session, &history)?);
     workload.step(&mut session, seed, &witness);
     check(&mut session, &witness.history_after(&history))?;
     workload.close(session);

@@ -106,7 +106,7 @@ impl Workload for RawWorkload {
                 if self.synchronous == Synchronous::Normal { Durability::Relaxed } else { Durability::Durable };
             let (found, findings) =
                 inspect(&connections.writer).map_err(|error| format!("{}: {error}", store.place))?;
-            verdict.merge(history.judge(store.place, durability, &found));
+            verdict.merge(history.judge(store.place, durability, &found, &BTreeSet::new()));
             verdict.findings.extend(findings);
         }
         Ok(verdict)

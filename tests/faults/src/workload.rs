@@ -30,6 +30,11 @@ pub trait Workload: Sync {
     /// Why it could not be read. Allowed only while a fault is armed; a wrong answer is never an error, but a finding.
     fn check(&self, session: &mut Self::Session, history: &History) -> Result<Verdict, String>;
 
+    /// Returns whether `op` succeeds where nothing fails; one that the store's own rules may refuse does not.
+    fn must_succeed(&self, _op: u64) -> bool {
+        true
+    }
+
     /// Closes the stores.
     fn close(&self, session: Self::Session) {
         drop(session);

@@ -121,6 +121,7 @@ fn runs_its_role() {
     match role.as_str() {
         "torture" => crate::crash::child(words),
         "writer" => crate::processes::write_until_told(words),
+        "opener" => crate::quarantine::open_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
     }

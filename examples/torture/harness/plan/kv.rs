@@ -1,24 +1,21 @@
 //! The key–value store's plan: ten kinds of operations, each with keys of its own or a sum that must come out.
 //!
-//! Start at [`KvOperation::of`], which says what an id does, and [`Expected`], which says what that must have left.
+//! Start at [`KvOperation::of`], which says what an id does; [`shown`] says what of that a store shows.
 //!
-//! Always true: a key is written by one id, and changed by at most one later id, so that a log says what it may hold; shared
-//! counters are only added to, so that a log bounds them.
+//! Always true: a key is written by one id, and changed by at most one later id, so that a history says what it may hold;
+//! shared counters are only added to, so that a history bounds them.
 
-use std::collections::{BTreeMap, HashMap};
+mod shown;
+
 use std::fmt;
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use futures::future::{BoxFuture, join};
 use larder::protocol::kv::{Operation, PutValue, PutValues, RequiredState};
 use larder::protocol::{CollectionName, Format, Key, Message, Value};
-use larder::{Error, Larder, Request, Written};
+use larder::{Larder, Request, Result, Written};
 
-use super::history::{Fate, History};
-use super::plan::{Outcome, Plan, class_word};
-use super::random::Random;
-use super::sabotage::Lie;
+use super::{FAR, History, Lie, NEAR, Outcome, Plan, Random, Shown, must_fail};
 
 /// Keys that belong to ids.
 const OWNED: &str = "owned";
@@ -28,9 +25,6 @@ const COUNTERS: &str = "counters";
 const REGISTERS: &str = "registers";
 /// Few counters and registers, so that callers meet.
 const SHARED_COUNT: u64 = 4;
-/// How far back the id lies whose key a later one changes: the near one is often still under way, the far one rarely.
-const NEAR: u64 = 54;
-const FAR: u64 = 204;
 
 pub(crate) struct KvPlan;
 
@@ -76,8 +70,8 @@ impl KvOperation {
         match id % 10 {
             2 | 3 => Self::PutMany { count: 2 + random.below(28) },
             // Their distances lead to ids that end in 0 and 1, which put.
-            4 if id > FAR => Self::change(id - FAR, random.percent(50)),
-            5 if id > NEAR => Self::change(id - NEAR, random.percent(50)),
+            4 if id >= FAR => Self::change(id - FAR, random.percent(50)),
+            5 if id >= NEAR => Self::change(id - NEAR, random.percent(50)),
             6 => Self::Increment { counter: shared },
             7 => Self::IncrementOnce { counter: shared },
             8 => Self::Register { register: shared },
@@ -97,15 +91,6 @@ impl KvOperation {
             1 => Self::MoveRefused { counter, amount },
             n => Self::Move { counter, amount, has_key: n > 5 },
         }
-    }
-
-    /// Returns the later id that may change what `id` put, if `id` puts one key.
-    fn changer(seed: u64, id: u64) -> Option<(u64, Self)> {
-        let changers = [id + FAR, id + NEAR].map(|changer| (changer, Self::of(seed, changer)));
-        changers.into_iter().find(|(_, operation)| match operation {
-            Self::Delete { target } | Self::CompareAndPut { target } => *target == id,
-            _ => false,
-        })
     }
 }
 
@@ -180,8 +165,8 @@ impl Plan for KvPlan {
         Box::pin(async move { sender.send(KvOperation::of(seed, id), lie).await })
     }
 
-    fn verify<'a>(&'a self, larder: &'a Larder, history: &'a History) -> BoxFuture<'a, larder::Result<Vec<String>>> {
-        Box::pin(verify(larder, history))
+    fn inspect<'a>(&'a self, larder: &'a Larder, history: &'a History) -> BoxFuture<'a, Result<Shown>> {
+        Box::pin(shown::inspect(larder, history))
     }
 
     fn lose_last(&self, connection: &rusqlite::Connection, history: &History) -> Result<String, String> {
@@ -194,7 +179,7 @@ impl Plan for KvPlan {
         if deleted == 1 { Ok(key) } else { Err(format!("{key} was lost already")) }
     }
 
-    fn add_row<'a>(&'a self, larder: &'a Larder) -> BoxFuture<'a, larder::Result<()>> {
+    fn add_row<'a>(&'a self, larder: &'a Larder) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { larder.kv().bytes(OWNED).put("stray", "nobody put this").await.map(|_| ()) })
     }
 }
@@ -226,7 +211,10 @@ impl Sender<'_> {
             }
             KvOperation::PutMany { count } => {
                 let sent = if lie == Some(Lie::SkipBatchHalf) { count / 2 } else { count };
-                self.put_many(sent, false).await
+                match self.put_many(sent, false).await {
+                    Outcome::Acknowledged => self.read_own_write().await,
+                    other => other,
+                }
             }
             KvOperation::PutManyInvalid { count } => must_fail(self.put_many(count, true).await),
             KvOperation::Delete { target } => self.answer(larder.kv().bytes(OWNED).delete(put_key(target))).await,
@@ -245,7 +233,7 @@ impl Sender<'_> {
     async fn answer<M, T>(&self, request: Request<M, T>) -> Outcome
     where
         M: Message,
-        Request<M, T>: IntoFuture<Output = larder::Result<T>, IntoFuture: Unpin>,
+        Request<M, T>: IntoFuture<Output = Result<T>, IntoFuture: Unpin>,
     {
         let request = match self.patience {
             Patience::Deadline(deadline) => request.deadline(deadline),
@@ -254,11 +242,23 @@ impl Sender<'_> {
         let mut answer = request.into_future();
         if self.patience == Patience::Leaves {
             return match futures::poll!(&mut answer) {
-                std::task::Poll::Ready(answered) => outcome(answered),
+                std::task::Poll::Ready(answered) => Outcome::of(answered),
                 std::task::Poll::Pending => Outcome::Failed("left".to_owned(), Written::Unknown),
             };
         }
-        outcome(answer.await)
+        Outcome::of(answer.await)
+    }
+
+    /// Reads what was just acknowledged, which nobody changes: the caller must see it.
+    async fn read_own_write(&self) -> Outcome {
+        let expected = content(self.seed, self.id, 0);
+        match self.larder.kv().bytes(OWNED).get(batch_key(self.id, 0)).await {
+            Ok(found) if found.as_deref() != Some(&expected[..]) => {
+                Outcome::Wrong("it does not read its own write".to_owned())
+            }
+            // A failed read is no wrong answer.
+            _ => Outcome::Acknowledged,
+        }
     }
 
     async fn put_many(&self, count: u64, is_last_invalid: bool) -> Outcome {
@@ -279,8 +279,8 @@ impl Sender<'_> {
         let found = match self.larder.kv().bytes(OWNED).entry(put_key(target)).await {
             Ok(Some(entry)) => entry,
             // Not there, or not yet: there is no version to name.
-            Ok(None) => return Outcome::Failed("not_found".to_owned(), Written::NotApplied),
-            Err(error) => return Outcome::Wrong(format!("a read failed: {error}")),
+            Ok(None) => return Outcome::not_found(),
+            Err(error) => return Outcome::unread(&error),
         };
         match owned_put(&put_key(target), Value::bytes(content(self.seed, self.id, 0))) {
             Ok(put) => {
@@ -302,8 +302,8 @@ impl Sender<'_> {
             }
             // One of the two was applied, whatever became of the other.
             (Ok(_), _) | (_, Ok(_)) => Outcome::Acknowledged,
-            (Err(first), Err(second)) if first.written() == Written::NotApplied => outcome::<()>(Err(second)),
-            (Err(first), Err(_)) => outcome::<()>(Err(first)),
+            (Err(first), Err(second)) if first.written() == Written::NotApplied => Outcome::of::<()>(Err(second)),
+            (Err(first), Err(_)) => Outcome::of::<()>(Err(first)),
         }
     }
 
@@ -318,9 +318,9 @@ impl Sender<'_> {
             }
             Ok(None) => match registers.put_if_absent(&key, &(1, self.id)).await {
                 Ok(None) => Outcome::Failed("conflict".to_owned(), Written::NotApplied),
-                put => outcome(put),
+                put => Outcome::of(put),
             },
-            Err(error) => Outcome::Wrong(format!("a read failed: {error}")),
+            Err(error) => Outcome::unread(&error),
         }
     }
 
@@ -328,7 +328,7 @@ impl Sender<'_> {
         let counters = self.larder.kv().collection::<i64>(COUNTERS);
         let moved = self.larder.kv().collection::<u64>(MOVED);
         let key = moved_key(self.id);
-        let operations = || -> larder::Result<Vec<Operation>> {
+        let operations = || -> Result<Vec<Operation>> {
             let mut operations = vec![
                 moved.require_absent(&key)?,
                 counters.increment_operation(format!("moved-{counter}"), i64::try_from(amount).unwrap_or(0))?,
@@ -354,229 +354,4 @@ impl Sender<'_> {
 fn owned_put(key: &str, value: Value) -> Result<PutValue, larder::ErrorKind> {
     let (collection, key) = (CollectionName::new(OWNED)?, Key::new(key)?);
     Ok(PutValue { collection, key, value, time_to_live: None, tags: Vec::new() })
-}
-
-fn outcome<T>(answer: Result<T, Error>) -> Outcome {
-    match answer {
-        Ok(_) => Outcome::Acknowledged,
-        Err(error) => Outcome::Failed(class_word(error.class()), error.written()),
-    }
-}
-
-fn must_fail(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Acknowledged => Outcome::Wrong("a write that had to be refused was acknowledged".to_owned()),
-        // It is refused whenever it runs, so nothing of it may ever be there.
-        Outcome::Failed(class, Written::Unknown) => Outcome::Failed(class, Written::NotApplied),
-        other => other,
-    }
-}
-
-/// What a key may hold.
-#[derive(Debug, Default)]
-struct Allowed {
-    may_be_absent: bool,
-    /// The ids and items whose content may be there.
-    writers: Vec<(u64, u64)>,
-}
-
-/// What the log says of the store.
-#[derive(Debug, Default)]
-struct Expected {
-    owned: HashMap<String, Allowed>,
-    /// Counters by name, with the least and the most they may hold.
-    bounds: BTreeMap<String, (i64, i64)>,
-    /// How often each register was counted up: at least, at most.
-    registers: BTreeMap<u64, (u64, u64)>,
-    /// Rows of [`MOVED`]: counter, amount, whether it must be there.
-    moved: HashMap<String, (u64, u64, bool)>,
-    /// Batches with their number of items.
-    batches: BTreeMap<u64, u64>,
-}
-
-impl Expected {
-    fn of(history: &History) -> Self {
-        let mut expected = Self::default();
-        for (id, is_certain) in history.possible() {
-            expected.add(history, id, is_certain);
-        }
-        expected
-    }
-
-    fn add(&mut self, history: &History, id: u64, is_certain: bool) {
-        let may_be_absent = !is_certain;
-        match KvOperation::of(history.seed, id) {
-            KvOperation::Put => {
-                self.owned.insert(put_key(id), allowed_after_change(history, id, is_certain));
-            }
-            KvOperation::PutMany { count } => {
-                for item in 0..count {
-                    self.owned.insert(batch_key(id, item), Allowed { may_be_absent, writers: vec![(id, item)] });
-                }
-                self.batches.insert(id, count);
-            }
-            KvOperation::Increment { counter } => self.count(format!("plain-{counter}"), is_certain),
-            KvOperation::IncrementOnce { counter } => self.count(format!("once-{counter}"), is_certain),
-            KvOperation::Register { register } => {
-                let (least, most) = self.registers.entry(register).or_default();
-                *least += u64::from(is_certain);
-                *most += 1;
-            }
-            KvOperation::Move { counter, amount, .. } => {
-                self.moved.insert(moved_key(id), (counter, amount, is_certain));
-            }
-            // What these change is counted where it was put, or they leave nothing.
-            KvOperation::Delete { .. }
-            | KvOperation::CompareAndPut { .. }
-            | KvOperation::PutManyInvalid { .. }
-            | KvOperation::MoveRefused { .. } => {}
-        }
-    }
-
-    fn count(&mut self, counter: String, is_certain: bool) {
-        let (least, most) = self.bounds.entry(counter).or_default();
-        *least += i64::from(is_certain);
-        *most += 1;
-    }
-}
-
-/// Returns what the key of a single put may hold, after the one id that may have changed it.
-fn allowed_after_change(history: &History, id: u64, is_certain: bool) -> Allowed {
-    let put = Allowed { may_be_absent: !is_certain, writers: vec![(id, 0)] };
-    let Some((changer, operation)) = KvOperation::changer(history.seed, id) else { return put };
-    let is_change_certain = match history.fate(changer) {
-        None | Some(Fate::NotApplied) => return put,
-        Some(fate) => fate == Fate::Applied,
-    };
-    match (operation, is_change_certain) {
-        (KvOperation::Delete { .. }, true) if history.is_before(id, changer) => {
-            Allowed { may_be_absent: true, writers: Vec::new() }
-        }
-        (KvOperation::Delete { .. }, _) => Allowed { may_be_absent: true, ..put },
-        (_, true) => Allowed { may_be_absent: false, writers: vec![(changer, 0)] },
-        (_, false) => Allowed { writers: vec![(id, 0), (changer, 0)], ..put },
-    }
-}
-
-async fn verify(larder: &Larder, history: &History) -> larder::Result<Vec<String>> {
-    let expected = Expected::of(history);
-    let mut violations = verify_owned(larder, history, &expected).await?;
-    let sums = verify_moved(larder, &expected, &mut violations).await?;
-    verify_counters(larder, &expected, &sums, &mut violations).await?;
-    verify_registers(larder, history, &expected, &mut violations).await?;
-    for summary in larder.kv().collections(None, 100).await? {
-        if ![OWNED, MOVED, COUNTERS, REGISTERS].contains(&summary.name.as_str()) {
-            violations.push(format!("collection {} is there, which nobody wrote to", summary.name));
-        }
-    }
-    Ok(violations)
-}
-
-async fn verify_owned(larder: &Larder, history: &History, expected: &Expected) -> larder::Result<Vec<String>> {
-    let mut violations = Vec::new();
-    let mut batch_items: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut found_keys = std::collections::HashSet::new();
-    let mut rows = larder.kv().bytes(OWNED).scan().limit(2_000).stream();
-    while let Some((key, value)) = rows.try_next().await? {
-        let writers = expected.owned.get(key.as_str()).map_or(&[][..], |allowed| &allowed.writers);
-        if !writers.iter().any(|(id, item)| content(history.seed, *id, *item) == value) {
-            violations.push(format!("key {key} holds what nobody may have left there; allowed: {writers:?}"));
-        }
-        if let Some((id, _)) = key.as_str().strip_prefix("batch-").and_then(|rest| rest.split_once('-')) {
-            *batch_items.entry(id.parse().unwrap_or(0)).or_default() += 1;
-        }
-        found_keys.insert(key.as_str().to_owned());
-    }
-    for (key, allowed) in &expected.owned {
-        if !allowed.may_be_absent && !found_keys.contains(key) {
-            violations.push(format!("key {key} is missing, though it was acknowledged"));
-        }
-    }
-    for (id, found) in batch_items {
-        let count = expected.batches.get(&id).copied().unwrap_or(0);
-        if found != count {
-            violations.push(format!("batch {id} is there in part: {found} of {count} items"));
-        }
-    }
-    Ok(violations)
-}
-
-/// Returns what the rows of moved amounts add up to, by counter.
-async fn verify_moved(
-    larder: &Larder,
-    expected: &Expected,
-    violations: &mut Vec<String>,
-) -> larder::Result<BTreeMap<String, i64>> {
-    let mut sums: BTreeMap<String, i64> = BTreeMap::new();
-    let mut found_keys = std::collections::HashSet::new();
-    let mut rows = larder.kv().collection::<u64>(MOVED).scan().limit(2_000).stream();
-    while let Some((key, found)) = rows.try_next().await? {
-        match expected.moved.get(key.as_str()) {
-            Some((counter, amount, _)) if *amount == found => {
-                *sums.entry(format!("moved-{counter}")).or_default() += i64::try_from(found).unwrap_or(i64::MAX);
-            }
-            other => violations.push(format!("moved {key} says {found}, expected {other:?}")),
-        }
-        found_keys.insert(key.as_str().to_owned());
-    }
-    for (key, (_, _, is_certain)) in &expected.moved {
-        if *is_certain && !found_keys.contains(key) {
-            violations.push(format!("moved {key} is missing, though it was acknowledged"));
-        }
-    }
-    Ok(sums)
-}
-
-async fn verify_counters(
-    larder: &Larder,
-    expected: &Expected,
-    sums: &BTreeMap<String, i64>,
-    violations: &mut Vec<String>,
-) -> larder::Result<()> {
-    // A counter of moved amounts is known exactly, from rows of the same transactions.
-    let exact = sums.iter().map(|(name, sum)| (name.clone(), (*sum, *sum)));
-    let bounds: BTreeMap<String, (i64, i64)> = expected.bounds.clone().into_iter().chain(exact).collect();
-    let counters = larder.kv().collection::<i64>(COUNTERS);
-    let found: BTreeMap<String, i64> =
-        counters.scan().stream().map_ok(|(key, value)| (key.as_str().to_owned(), value)).try_collect().await?;
-    for (name, (least, most)) in &bounds {
-        let value = found.get(name).copied().unwrap_or(0);
-        if value < *least || value > *most {
-            violations.push(format!("counter {name} is {value}, not {least} to {most}"));
-        }
-    }
-    let strays = found.keys().filter(|name| !bounds.contains_key(*name));
-    violations.extend(strays.map(|name| format!("counter {name} is there, which nobody added to")));
-    Ok(())
-}
-
-async fn verify_registers(
-    larder: &Larder,
-    history: &History,
-    expected: &Expected,
-    violations: &mut Vec<String>,
-) -> larder::Result<()> {
-    let registers = larder.kv().collection::<(u64, u64)>(REGISTERS);
-    let found: BTreeMap<u64, (u64, u64)> = registers
-        .scan()
-        .stream()
-        .map_ok(|(key, value)| (key.as_str().parse().unwrap_or(u64::MAX), value))
-        .try_collect()
-        .await?;
-    for (register, (count, last)) in &found {
-        let is_last_its = KvOperation::of(history.seed, *last) == KvOperation::Register { register: *register };
-        if !is_last_its || !matches!(history.fate(*last), Some(Fate::Applied | Fate::Open)) {
-            violations.push(format!("register {register} was last set by id {last}, which did not"));
-        }
-        if *count == 0 {
-            violations.push(format!("register {register} is there, but was never counted up"));
-        }
-    }
-    for (register, (least, most)) in &expected.registers {
-        let count = found.get(register).map_or(0, |(count, _)| *count);
-        if count < *least || count > *most {
-            violations.push(format!("register {register} was counted to {count}, not {least} to {most}"));
-        }
-    }
-    Ok(())
 }
