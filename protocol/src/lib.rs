@@ -9,6 +9,7 @@ pub mod chat;
 pub mod codec;
 mod error;
 pub mod filter;
+mod full_text;
 mod json_text;
 pub mod kv;
 pub mod lease;
@@ -19,6 +20,7 @@ mod time;
 mod value;
 
 pub use error::{Class, Error, Result, Written};
+pub use full_text::Tokenizer;
 pub use json_text::JsonText;
 pub use message::{Message, RequestOptions};
 pub use names::{

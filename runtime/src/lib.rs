@@ -50,7 +50,9 @@ pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::lease::{Fencing, LeaseGrant};
-pub use larder_protocol::{Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Version, Written};
+pub use larder_protocol::{
+    Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Tokenizer, Version, Written,
+};
 pub use open::Builder;
 pub use request::Request;
 pub use settings::{Replicator, Settings, Sharing, StoreConfig};

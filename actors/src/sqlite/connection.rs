@@ -20,6 +20,7 @@ use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
 use super::{busy, interrupt, unsynced};
 use crate::error::{Error, Result};
+use crate::full_text::TextIndex;
 
 /// Older SQLite can corrupt a WAL file when a checkpoint meets a commit that starts the WAL over.
 pub const SQLITE_VERSION_NUMBER_MIN: i32 = 3_051_003;
@@ -56,6 +57,8 @@ pub struct StoreFile {
     pub cache_bytes: u64,
     /// A replicator outside needs the WAL kept: no connection folds it in when it closes.
     pub is_replicated: bool,
+    /// Its full-text index, as the settings want it.
+    pub text_index: Option<TextIndex>,
     /// Whether objects beyond the migrations' belong to the store, by name and SQL.
     pub is_run_time_object: fn(&str, &str) -> bool,
 }
@@ -221,7 +224,12 @@ impl StoreFile {
         }
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         self.configure_writer(connection)?;
-        migration::migrate(connection, &self.schema)
+        self.bring_schema_up_to_date(connection)
+    }
+
+    fn bring_schema_up_to_date(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        migration::migrate(connection, &self.schema)?;
+        self.text_index.map_or(Ok(()), |index| index.prepare(connection))
     }
 
     fn configure_writer(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -263,7 +271,7 @@ impl StoreFile {
     fn verify_schema(&self, connection: &Connection) -> Result<()> {
         let check = || {
             let mut reference = Connection::open_in_memory()?;
-            migration::migrate(&mut reference, &self.schema)?;
+            self.bring_schema_up_to_date(&mut reference)?;
             migration::verify_schema(connection, &reference, self.is_run_time_object)
         };
         match check().map_err(|e| self.failure("reading its schema", e))? {
@@ -365,6 +373,7 @@ mod tests {
             durability: Durability::Durable,
             cache_bytes: 1 << 20,
             is_replicated: false,
+            text_index: None,
             is_run_time_object: |_, _| false,
         }
     }

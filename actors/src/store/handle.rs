@@ -770,7 +770,7 @@ pub fn presence_path(folder: &Path, store: StoreName) -> PathBuf {
 
 /// Returns where and how a store keeps its file, whether it runs or not.
 #[must_use]
-pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFile {
+pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings, own: &S::Settings) -> StoreFile {
     StoreFile {
         store: S::NAME,
         path: folder.join(format!("{}.db", S::NAME)),
@@ -778,6 +778,7 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFil
         durability: settings.durability,
         cache_bytes: settings.cache_bytes,
         is_replicated: false,
+        text_index: S::text_index(own),
         is_run_time_object: S::is_run_time_object,
     }
 }
@@ -797,7 +798,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         ..
     } = opening;
     StoreShared {
-        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings) },
+        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings, &store_settings) },
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),

@@ -191,10 +191,15 @@ impl<S: Store> Message<Submit<S>> for Writer<S> {
 impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, _: Maintain, _: &mut Context<Self, ()>) {
+    async fn handle(&mut self, _: Maintain, context: &mut Context<Self, ()>) {
         let Some(group) = &mut self.group else { return };
         group.probe();
-        group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
+        let actor = context.actor_ref().downgrade();
+        let again = move || {
+            // A store that is stopping sweeps on when it is opened again.
+            let _ = actor.upgrade().map(|actor| actor.tell(Maintain).try_send());
+        };
+        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, again)));
     }
 }
 
