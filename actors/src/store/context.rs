@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::changes::ChangeSet;
+use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
 
@@ -42,6 +43,21 @@ impl Failure {
     }
 }
 
+/// Takes a name out of a row. One that could not have been stored is damage, and not its reader's mistake.
+pub(crate) fn stored_name<S: Store, T>(name: Result<T, Kind>) -> Outcome<T> {
+    name.map_err(|refused| {
+        let detail = format!("a row holds a name that cannot be one ({refused})");
+        Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+    })
+}
+
+/// Returns the failure of a read whose rows come in another order than their index has. Only a damaged index does so, and
+/// whoever continued behind such a row would read in circles.
+pub(crate) fn out_of_order<S: Store>() -> Failure {
+    let detail = "its rows are not in the order of their index".to_owned();
+    Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+}
+
 /// What a read sees: one connection that cannot change anything.
 #[derive(Debug)]
 pub struct ReadContext<'a, S: Store> {
@@ -55,6 +71,23 @@ pub struct ReadContext<'a, S: Store> {
     pub memory: &'a S::Memory,
 }
 
+impl<S: Store> ReadContext<'_, S> {
+    /// Runs several statements over what is committed at one instant.
+    ///
+    /// # Errors
+    /// What `read` fails with, or SQLite.
+    pub fn at_one_instant<T>(&self, read: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        // Cached, unlike rusqlite's own transactions: compiling both statements takes longer than a point read.
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        let answer = read(self.connection);
+        let ended = self.connection.prepare_cached("ROLLBACK").and_then(|mut statement| statement.execute([]));
+        // Some errors end the transaction by themselves; then it is theirs that counts.
+        let answer = answer?;
+        ended?;
+        Ok(answer)
+    }
+}
+
 /// What a write works in: the group's open transaction.
 #[derive(Debug)]
 pub struct WriteContext<'a, S: Store> {
@@ -64,7 +97,8 @@ pub struct WriteContext<'a, S: Store> {
     pub now: Timestamp,
     /// The store's settings.
     pub settings: &'a S::Settings,
-    pub(super) changes: &'a mut ChangeSet,
+    pub(crate) changes: &'a mut ChangeSet,
+    pub(crate) process: &'a Process,
 }
 
 impl<S: Store> WriteContext<'_, S> {

@@ -1,5 +1,6 @@
 //! larder through its public handles, with every setting at its default but durability.
 
+mod chat;
 mod documents;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     peer::main(&[
         ("kv", peer_harness::kv::serve::<LarderKv>),
         ("documents", peer_harness::documents::serve::<documents::LarderDocuments>),
+        ("chat", peer_harness::chat::serve::<chat::LarderChat>),
     ])
 }
 

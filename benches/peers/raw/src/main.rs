@@ -1,5 +1,6 @@
 //! rusqlite by hand: the limit that the others are held against.
 
+mod chat;
 mod documents;
 mod kv;
 
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     peer_harness::peer::main(&[
         ("kv", peer_harness::kv::serve::<kv::Raw>),
+        ("chat", peer_harness::chat::serve::<chat::RawChat>),
         ("documents", peer_harness::documents::serve::<documents::RawDocuments>),
     ])
 }

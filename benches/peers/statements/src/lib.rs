@@ -1,4 +1,7 @@
 //! The harness's SQL as rusqlite calls with cached statements, for the peers whose users hold a rusqlite connection.
+//! Of the key-value run here, of the chat run in [`chat`].
+
+pub mod chat;
 
 pub mod documents;
 
