@@ -31,7 +31,7 @@ pub use messages::{
     CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteNodes, DocumentOutcome,
     FindDocumentsByHash, FindNodesByHash, GetDocument, GetDocumentText, GetNode, GetNodeHashes, GetNodes,
     ListDocuments, ListNodeIds, ListNodes, ListRelated, MoveNodes, NodeCounts, NodeCursor, NodePage, NodeScope,
-    PutDocument, PutDocuments, ReindexTexts, Relationship, UpsertNodes, UpsertOutcome,
+    PutDocument, PutDocuments, Relationship, UpsertNodes, UpsertOutcome,
 };
 pub use search::{NodeHit, SearchNodes};
 

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod full_text;
 mod json_text;
 pub mod kv;
+pub mod lease;
 pub mod limits;
 mod media;
 mod message;
@@ -22,12 +23,13 @@ mod value;
 pub mod vectors;
 
 pub use error::{Class, Error, Result, Written};
+pub use full_text::Tokenizer;
 pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, NodeId, PointId, Sequence, SessionId,
-    StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId, Sequence,
+    SessionId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

@@ -42,7 +42,6 @@ pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, 
 pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::documents::DocumentsSettings;
-pub use larder_actors::full_text::Tokenizer;
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
@@ -56,9 +55,10 @@ pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId
 pub use larder_protocol::documents::{Document, IngestionStrategy, Node, NodeContent, Relationship};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::full_text::TextQuery;
+pub use larder_protocol::lease::{Fencing, LeaseGrant};
 pub use larder_protocol::vectors::{Hit, Metric, Point, PointFields, Vector};
 pub use larder_protocol::{
-    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Version, Written,
+    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Tokenizer, Version, Written,
 };
 pub use open::Builder;
 pub use request::Request;

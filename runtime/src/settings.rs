@@ -41,7 +41,8 @@ pub struct Settings {
     pub close_deadline: Duration,
     /// How often each store gets a slice of maintenance (expired rows, old log rows). Default 1 s.
     pub maintenance_interval: Duration,
-    /// Room kept back on the disk in bytes, given up when it is full, so that deletes still work. Default 4 MiB; 0: none.
+    /// Room kept back on the disk in bytes, given up when it is full, so that deletes still work. Default 16 MiB; 0: none.
+    /// Lower: a commit takes no further write past half of it. A single write larger than that may need more than it gives.
     pub ballast_bytes: u64,
     /// The key–value store.
     pub kv: StoreConfig<KvSettings>,
@@ -103,7 +104,7 @@ impl Settings {
             restart_window: Duration::from_secs(5),
             close_deadline: Duration::from_secs(10),
             maintenance_interval: Duration::from_secs(1),
-            ballast_bytes: 4 << 20,
+            ballast_bytes: 16 << 20,
             kv: StoreConfig::default(),
             documents: StoreConfig::default(),
             chat: StoreConfig::default(),
@@ -139,7 +140,8 @@ impl Settings {
     }
 
     fn check_vectors(&self) -> larder_protocol::Result<()> {
-        let VectorsSettings { payload_bytes_max, index_bytes_max, vector_bytes_max, search_threads } = self.vectors.own;
+        let VectorsSettings { payload_bytes_max, index_bytes_max, vector_bytes_max, search_threads, .. } =
+            self.vectors.own;
         let refuse = |name: &str, range: &str| {
             Err(Kind::invalid(format!("setting vectors.own.{name}"), format!("it is not within {range}")))
         };

@@ -45,10 +45,10 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
 /// Returns the files of every store that has one, used in this process or not, in the order of their names.
 pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
     let mut files = vec![
-        store_file::<Kv>(&settings.path, &settings.kv.common),
-        store_file::<Documents>(&settings.path, &settings.documents.common),
-        store_file::<Chat>(&settings.path, &settings.chat.common),
-        store_file::<Vectors>(&settings.path, &settings.vectors.common),
+        store_file::<Kv>(&settings.path, &settings.kv.common, &settings.kv.own),
+        store_file::<Documents>(&settings.path, &settings.documents.common, &settings.documents.own),
+        store_file::<Chat>(&settings.path, &settings.chat.common, &settings.chat.own),
+        store_file::<Vectors>(&settings.path, &settings.vectors.common, &settings.vectors.own),
     ];
     files.retain(|file| file.path.exists());
     files.sort_by_key(|file| file.store.as_str());

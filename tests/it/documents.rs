@@ -5,6 +5,7 @@ mod defects;
 mod filters;
 mod ingestion;
 mod large;
+mod model;
 mod operations;
 mod search;
 

@@ -6,7 +6,10 @@ mod kept;
 mod model;
 mod operations;
 mod oracle;
+mod processes;
 mod search;
+
+pub(crate) use processes::search_until_told;
 
 use larder::{Hit, JsonText, Larder, Metric, Point, VectorCollection};
 

@@ -11,19 +11,20 @@ use rusqlite::{Connection, params, params_from_iter};
 use super::append::find_counter;
 use super::row::{self, COLUMNS, SOURCE};
 use super::sessions::{self, check_limit};
-use super::store::Reading;
+use super::store::{Chat, Reading};
+use crate::filter::{self, JsonColumn};
 use crate::full_text;
-use crate::store::Outcome;
+use crate::store::{Outcome, out_of_order, stored_name};
+
+/// A message's metadata, as filters read it.
+const METADATA: JsonColumn = JsonColumn { in_query: "body.metadata", in_index: "metadata" };
 
 /// A page ends once its messages are this large, so that a page's memory is bounded whatever they are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn page(context: &Reading<'_>, message: &ListMessages) -> Outcome<MessagePage> {
     check_limit(message.limit)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let page = read_page(&transaction, message);
-    transaction.finish()?;
-    page
+    context.at_one_instant(|connection| read_page(connection, message))
 }
 
 fn read_page(connection: &Connection, message: &ListMessages) -> Outcome<MessagePage> {
@@ -69,12 +70,20 @@ fn part(
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![session_id, archived, message.after.map(|id| id.0), message.limit + 1])?;
-    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let (mut messages, mut bytes) = (Vec::<StoredMessage>::new(), 0);
     while let Some(row) = rows.next()? {
-        let message = row::read(row, 0)?.stored;
+        let read = row::read(row, 0)?.stored;
+        let behind = messages.last().map(|last| last.id).or(message.after);
+        let is_ordered = behind.is_none_or(|behind| match message.order {
+            MessageOrder::OldestFirst => behind < read.id,
+            MessageOrder::NewestFirst => behind > read.id,
+        });
+        if !is_ordered {
+            return Err(out_of_order::<Chat>());
+        }
         let is_enough = bytes >= PAGE_BYTES_MAX;
-        bytes += message.message.size_bytes();
-        messages.push(message);
+        bytes += read.message.size_bytes();
+        messages.push(read);
         if is_enough {
             break;
         }
@@ -115,7 +124,7 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome
     let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     parameters.extend([integer(message.limit), integer(message.offset)]);
     let (limit, offset) = (parameters.len() - 1, parameters.len());
-    let snippet = full_text::snippet("body_text");
+    let snippet = full_text::snippet("body_text", context.settings.tokenizer);
     let sql = format!(
         "WITH hit AS MATERIALIZED (
              SELECT place.session_id, place.archived, place.id, place.body_id, session.name AS session,
@@ -136,7 +145,9 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome
     let (mut hits, first) = (Vec::new(), COLUMNS.split(',').count());
     while let Some(row) = rows.next()? {
         hits.push(SearchHit {
-            session: SessionId::new(row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?)?,
+            session: stored_name::<Chat, _>(SessionId::new(
+                row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?,
+            ))?,
             message: row::read(row, 0)?.stored,
             snippet: row.get(first + 1)?,
             score: row.get(first + 2)?,
@@ -176,6 +187,11 @@ fn conditions(message: &SearchMessages, parameters: &mut Vec<Sql>) -> Outcome<St
     }
     if !message.include_archived {
         sql += " AND place.archived = 0";
+    }
+    if let Some(filter) = &message.filter {
+        let condition = filter::compile(filter, METADATA, &[], parameters.len() + 1)?;
+        sql += &format!(" AND {}", condition.sql);
+        parameters.extend(condition.parameters);
     }
     Ok(sql)
 }

@@ -5,9 +5,9 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::row::{self, COLUMNS, SOURCE};
 use super::store::Reading;
-use super::text_index::TextIndex;
+use super::text_index::{TABLE, TEXTS};
 use super::{index_records, sources};
-use crate::full_text::{Tokenizer, typed_query};
+use crate::full_text::{self, typed_query};
 use crate::store::{Failure, Outcome};
 use larder_protocol::full_text::TextQuery;
 
@@ -37,7 +37,8 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
     check_pages(context, texts, found, |row| sources::read_text(row, 1).map(|_| ()))?;
     check_index_records(context, found)?;
     check_counts(context, found)?;
-    check_text_index(context, found)
+    full_text::check(context.connection, TABLE, TEXTS, found)?;
+    probe_text_index(context, found)
 }
 
 /// Verifies every row of a query by pages; its first column is an integer key, its parameters the last key and a number.
@@ -116,50 +117,25 @@ fn check_counts(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome
     Ok(())
 }
 
-fn check_text_index(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
-    let connection = context.connection;
-    let in_use = TextIndex::find(connection)?;
-    for tokenizer in Tokenizer::ALL {
-        let table = TextIndex { tokenizer }.table();
-        // Rows that are in the one and not in the other, either way.
-        let texts = if in_use.is_some_and(|index| index.tokenizer == tokenizer) { "text IS NOT NULL" } else { "0" };
-        let count: u64 = connection.query_row(
-            &format!(
-                "SELECT (SELECT count(*) FROM node WHERE {texts} AND key NOT IN (SELECT id FROM {table}_docsize))
-                      + (SELECT count(*) FROM {table}_docsize WHERE id NOT IN (SELECT key FROM node WHERE {texts}))"
-            ),
-            [],
-            |row| row.get(0),
-        )?;
-        if count > 0 {
-            found(format!("the full-text index {table} lacks nodes or has too many: {count}"));
-        }
-    }
-    match in_use {
-        Some(index) => probe_text_index(context, index, found),
-        None => Ok(()),
-    }
-}
-
 /// Looks for the beginnings of some texts: a phrase costs up to a millisecond in a large index.
-fn probe_text_index(context: &Reading<'_>, index: TextIndex, found: &mut dyn FnMut(String)) -> Outcome<()> {
-    let (connection, table) = (context.connection, index.table());
+fn probe_text_index(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
+    let connection = context.connection;
     let last: i64 = connection.query_row("SELECT coalesce(max(key), 0) FROM node", [], |row| row.get(0))?;
     let step = last / PROBES_MAX + 1;
     let mut next_text = connection.prepare_cached(
         "SELECT key, text FROM node WHERE key >= ?1 AND key < ?1 + ?2 AND text IS NOT NULL ORDER BY key LIMIT 1",
     )?;
     let mut probe =
-        connection.prepare_cached(&format!("SELECT 1 FROM {table} WHERE {table} MATCH ?1 AND rowid = ?2"))?;
+        connection.prepare_cached(&format!("SELECT 1 FROM {TABLE} WHERE {TABLE} MATCH ?1 AND rowid = ?2"))?;
     for probe_number in 0..PROBES_MAX {
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, beginning(row.get_ref(1)?.as_str()?)));
         let Some((key, text)) = next_text.query_row([probe_number * step, step], read).optional()? else { continue };
-        let query = typed_query(&TextQuery::default().phrase(text.as_str()), index.tokenizer)?;
+        let query = typed_query(&TextQuery::default().phrase(text.as_str()), context.settings.tokenizer)?;
         let Some(query) = query else { continue };
         let is_found = probe.query_row(params![query, key], |_| Ok(())).optional()?.is_some();
         // It may have been changed or deleted since.
         if !is_found && still_begins_so(context, key, &text)? {
-            found(format!("the full-text index {table} does not find the text of the node with key {key}"));
+            found(format!("the full-text index {TABLE} does not find the text of the node with key {key}"));
         }
     }
     Ok(())

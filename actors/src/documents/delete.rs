@@ -10,32 +10,28 @@ use larder_protocol::documents::{DeleteDocument, DeleteMissing, DeleteNodes};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::nodes::{self, check_count};
-use super::sources;
-use super::store::Writing;
-use super::text_index::TextIndex;
+use super::store::{Documents, Writing};
+use super::{sources, text_index};
 use crate::sqlite::text::prefix_end;
-use crate::store::Outcome;
+use crate::store::{Outcome, stored_name};
 
 /// Rows that go with their document at once: about 20 ms, most of it the full-text index's.
 pub(super) const ROWS_AT_ONCE_MAX: usize = 1_000;
 
 /// Deletes a node's row and its entry in the index.
-pub(super) fn delete_row(connection: &Connection, index: Option<TextIndex>, key: i64) -> rusqlite::Result<()> {
-    if let Some(index) = index {
-        index.delete(connection, key)?;
-    }
+pub(super) fn delete_row(connection: &Connection, key: i64) -> rusqlite::Result<()> {
+    text_index::delete(connection, key)?;
     connection.prepare_cached("DELETE FROM node WHERE key = ?1")?.execute([key])?;
     Ok(())
 }
 
 pub(super) fn delete_nodes(context: &mut Writing<'_>, message: &DeleteNodes) -> Outcome<u64> {
     check_count(message.ids.len())?;
-    let index = TextIndex::find(context.connection)?;
     let mut left = HashMap::new();
     let mut deleted = 0;
     for id in &message.ids {
         let Some(found) = nodes::find(context.connection, id)? else { continue };
-        delete_row(context.connection, index, found.key)?;
+        delete_row(context.connection, found.key)?;
         *left.entry(found.document_key).or_insert(0) -= 1;
         deleted += 1;
         context.changed("delete", &found.document, id.as_str());
@@ -88,7 +84,7 @@ pub(super) fn delete_missing(context: &mut Writing<'_>, message: &DeleteMissing)
         while let Some(row) = rows.next()? {
             let id = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
             if !keep.contains(id) {
-                missing.push((DocumentId::new(id)?, row.get(1)?, row.get(2)?));
+                missing.push((stored_name::<Documents, _>(DocumentId::new(id))?, row.get(1)?, row.get(2)?));
             }
         }
     }
@@ -106,9 +102,8 @@ fn delete_rows(connection: &Connection, document_key: i64, rows_max: usize) -> O
         let keys = statement.query_map(params![document_key, rows_max], |row| row.get(0))?;
         keys.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    let index = TextIndex::find(connection)?;
     for key in &keys {
-        delete_row(connection, index, *key)?;
+        delete_row(connection, *key)?;
     }
     if keys.len() < rows_max {
         connection.prepare_cached("DELETE FROM source_text WHERE document_key = ?1")?.execute([document_key])?;

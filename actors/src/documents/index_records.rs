@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::list::{PAGE_BYTES_MAX, check_limit};
 use super::row::damaged;
-use super::store::{Reading, Writing};
-use crate::store::Outcome;
+use super::store::{Documents, Reading, Writing};
+use crate::store::{Outcome, stored_name};
 
 /// The columns that [`read`] decodes, in its order.
 pub(super) const COLUMNS: &str = "id, kind, content, created_ms, updated_ms, checksum";
@@ -97,7 +97,7 @@ pub(super) fn read(row: &Row<'_>) -> Outcome<IndexRecord> {
     }
     let content = JsonText::new(content).map_err(|_| damaged("cannot be read"))?;
     Ok(IndexRecord {
-        id: IndexId::new(&id)?,
+        id: stored_name::<Documents, _>(IndexId::new(&id))?,
         kind,
         content,
         created: Timestamp(created_ms),

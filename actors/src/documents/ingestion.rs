@@ -14,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::nodes::check_count;
 use super::sources;
-use super::store::{Reading, Writing};
-use crate::store::Outcome;
+use super::store::{Documents, Reading, Writing};
+use crate::store::{Outcome, stored_name};
 
 pub(super) fn mark(context: &mut Writing<'_>, message: &MarkIngestion) -> Outcome<bool> {
     let MarkIngestion { document, hash, mark } = message;
@@ -57,15 +57,22 @@ fn cut(reason: &str) -> String {
 pub(super) fn plan(context: &Reading<'_>, message: &PlanIngestion) -> Outcome<IngestionPlan> {
     let PlanIngestion { sources, strategy } = message;
     check_count(sources.len())?;
-    let transaction = context.connection.unchecked_transaction()?;
+    context.at_one_instant(|connection| decide_all(connection, sources, *strategy))
+}
+
+fn decide_all(
+    connection: &Connection,
+    sources: &[(DocumentId, ContentHash)],
+    strategy: IngestionStrategy,
+) -> Outcome<IngestionPlan> {
     let mut earlier = HashMap::new();
     let mut decisions = Vec::with_capacity(sources.len());
     for (document, hash) in sources {
-        let mut decision = decide(&transaction, document, *hash)?;
-        if *strategy == IngestionStrategy::DuplicatesOnly && decision.is_to_ingest() {
+        let mut decision = decide(connection, document, *hash)?;
+        if strategy == IngestionStrategy::DuplicatesOnly && decision.is_to_ingest() {
             let copy = match earlier.get(hash) {
                 Some(earlier) => Some(DocumentId::clone(earlier)),
-                None => find_copy(&transaction, document, *hash)?,
+                None => find_copy(connection, document, *hash)?,
             };
             decision = copy.map_or(decision, IngestionDecision::Duplicate);
         }
@@ -74,7 +81,6 @@ pub(super) fn plan(context: &Reading<'_>, message: &PlanIngestion) -> Outcome<In
         }
         decisions.push(decision);
     }
-    transaction.finish()?;
     Ok(IngestionPlan { decisions })
 }
 
@@ -100,5 +106,5 @@ fn find_copy(connection: &Connection, document: &DocumentId, hash: ContentHash) 
         .prepare_cached("SELECT id FROM document WHERE hash = ?1 AND id > '' AND id <> ?2 ORDER BY id LIMIT 1")?
         .query_row(rusqlite::params![hash.0, document.as_str()], |row| row.get::<_, String>(0))
         .optional()?;
-    Ok(found.map(DocumentId::new).transpose()?)
+    found.map(|id| stored_name::<Documents, _>(DocumentId::new(id))).transpose()
 }

@@ -18,10 +18,10 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::nodes::check_count;
 use super::row::{self, COLUMNS, SOURCE, VISIBLE};
 use super::sources;
-use super::store::{Reading, Writing};
+use super::store::{Documents, Reading, Writing};
 use crate::filter::{self, DeclaredField, FieldIndexes, JsonColumn};
 use crate::sqlite::text::prefix_end;
-use crate::store::Outcome;
+use crate::store::{Outcome, out_of_order, stored_name};
 
 /// A page ends once its nodes are this large, so that a page's memory is bounded whatever they are.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -65,26 +65,21 @@ pub(super) fn get_many(context: &Reading<'_>, message: &GetNodes) -> Outcome<Vec
         return Err(Kind::invalid("batch", reason).into());
     }
     // One transaction: the answers are from one instant, and the locks are taken once.
-    let transaction = context.connection.unchecked_transaction()?;
-    let found = message.ids.iter().map(|id| find(&transaction, id)).collect();
-    transaction.finish()?;
-    found
+    context.at_one_instant(|connection| message.ids.iter().map(|id| find(connection, id)).collect())
 }
 
 pub(super) fn hashes(context: &Reading<'_>, message: &GetNodeHashes) -> Outcome<Vec<Option<ContentHash>>> {
     check_count(message.ids.len())?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let mut hashes = Vec::with_capacity(message.ids.len());
-    {
-        let sql = format!("SELECT node.hash FROM {SOURCE} WHERE node.id = ?1 AND {VISIBLE}");
-        let mut statement = transaction.prepare_cached(&sql)?;
+    let sql = format!("SELECT node.hash FROM {SOURCE} WHERE node.id = ?1 AND {VISIBLE}");
+    context.at_one_instant(|connection| {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut hashes = Vec::with_capacity(message.ids.len());
         for id in &message.ids {
             let hash = statement.query_row([id.as_str()], |row| row.get(0)).optional()?;
             hashes.push(hash.map(ContentHash));
         }
-    }
-    transaction.finish()?;
-    Ok(hashes)
+        Ok(hashes)
+    })
 }
 
 pub(super) fn nodes_by_hash(context: &Reading<'_>, message: &FindNodesByHash) -> Outcome<Vec<NodeId>> {
@@ -96,7 +91,7 @@ pub(super) fn nodes_by_hash(context: &Reading<'_>, message: &FindNodesByHash) ->
     let after = message.after.as_ref().map_or("", NodeId::as_str);
     let mut statement = context.connection.prepare_cached(&sql)?;
     let ids = statement.query_map(params![message.hash.0, after, message.limit], |row| row.get::<_, String>(0))?;
-    ids.map(|id| Ok(NodeId::new(id?)?)).collect()
+    ids.map(|id| stored_name::<Documents, _>(NodeId::new(id?))).collect()
 }
 
 pub(super) fn documents_by_hash(context: &Reading<'_>, message: &FindDocumentsByHash) -> Outcome<Vec<DocumentId>> {
@@ -106,15 +101,12 @@ pub(super) fn documents_by_hash(context: &Reading<'_>, message: &FindDocumentsBy
         .connection
         .prepare_cached("SELECT id FROM document WHERE hash = ?1 AND id > ?2 ORDER BY id LIMIT ?3")?;
     let ids = statement.query_map(params![message.hash.0, after, message.limit], |row| row.get::<_, String>(0))?;
-    ids.map(|id| Ok(DocumentId::new(id?)?)).collect()
+    ids.map(|id| stored_name::<Documents, _>(DocumentId::new(id?))).collect()
 }
 
 pub(super) fn nodes(context: &Reading<'_>, message: &ListNodes) -> Outcome<NodePage> {
     check_limit(message.limit)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let page = read_page(&transaction, message);
-    transaction.finish()?;
-    page
+    context.at_one_instant(|connection| read_page(connection, message))
 }
 
 fn read_page(connection: &Connection, message: &ListNodes) -> Outcome<NodePage> {
@@ -143,6 +135,13 @@ fn read_page(connection: &Connection, message: &ListNodes) -> Outcome<NodePage> 
             return Ok(NodePage { nodes, next });
         }
         let stored = row::read(row)?;
+        let is_behind = |last: &StoredNode| match scope {
+            NodeScope::All => last.node.id < stored.node.id,
+            NodeScope::Document(_) | NodeScope::Alone => last.position < stored.position,
+        };
+        if !nodes.last().is_none_or(is_behind) {
+            return Err(out_of_order::<Documents>());
+        }
         bytes += stored.node.size_bytes();
         nodes.push(stored);
     }
@@ -159,7 +158,7 @@ pub(super) fn node_ids(context: &Reading<'_>, message: &ListNodeIds) -> Outcome<
     let mut rows = statement.query(params![message.document.as_str(), after, message.limit])?;
     let mut places = Vec::new();
     while let Some(row) = rows.next()? {
-        let id = NodeId::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let id = stored_name::<Documents, _>(NodeId::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?))?;
         places.push(NodeCursor { id, position: row.get(1)? });
     }
     Ok(places)
@@ -177,25 +176,21 @@ pub(super) fn count_nodes(context: &Reading<'_>, message: &CountNodes) -> Outcom
         };
         return Ok(connection.prepare_cached(sql)?.query_row([id], |row| row.get(0))?);
     }
-    let transaction = connection.unchecked_transaction()?;
-    let mut condition = Condition::default();
-    if condition.scope(&transaction, &message.scope)?.is_none() {
-        return Ok(0);
-    }
-    condition.filter(message.filter.as_ref(), NODE_FIELDS.column, &NODE_FIELDS.declared(&transaction)?)?;
-    let sql = format!("SELECT count(*) FROM {SOURCE} WHERE {}", condition.sql);
-    let count =
-        transaction.prepare_cached(&sql)?.query_row(params_from_iter(condition.parameters), |row| row.get(0))?;
-    transaction.finish()?;
-    Ok(count)
+    context.at_one_instant(|connection| {
+        let mut condition = Condition::default();
+        if condition.scope(connection, &message.scope)?.is_none() {
+            return Ok(0);
+        }
+        condition.filter(message.filter.as_ref(), NODE_FIELDS.column, &NODE_FIELDS.declared(connection)?)?;
+        let sql = format!("SELECT count(*) FROM {SOURCE} WHERE {}", condition.sql);
+        let mut statement = connection.prepare_cached(&sql)?;
+        Ok(statement.query_row(params_from_iter(condition.parameters), |row| row.get(0))?)
+    })
 }
 
 pub(super) fn related(context: &Reading<'_>, message: &ListRelated) -> Outcome<Vec<StoredNode>> {
     check_limit(message.limit)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let related = read_related(&transaction, message);
-    transaction.finish()?;
-    related
+    context.at_one_instant(|connection| read_related(connection, message))
 }
 
 fn read_related(connection: &Connection, message: &ListRelated) -> Outcome<Vec<StoredNode>> {
@@ -252,6 +247,9 @@ pub(super) fn documents(context: &Reading<'_>, message: &ListDocuments) -> Outco
     let (mut documents, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let document = sources::read(row)?.document;
+        if !documents.last().is_none_or(|last: &StoredDocument| last.id < document.id) {
+            return Err(out_of_order::<Documents>());
+        }
         bytes += document.metadata.as_ref().map_or(0, |json| json.as_str().len());
         documents.push(document);
         if bytes >= PAGE_BYTES_MAX {

@@ -10,9 +10,8 @@ use larder_protocol::{DocumentId, Error as Kind, NodeId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, Columns, Difference, Place, STORED};
-use super::sources;
 use super::store::Writing;
-use super::text_index::TextIndex;
+use super::{sources, text_index};
 use crate::store::Outcome;
 
 /// What is to be done with a node that is put.
@@ -49,7 +48,7 @@ impl Step {
     }
 
     /// Writes the node, and its text to the index.
-    pub(super) fn execute(self, context: &Writing<'_>, index: TextIndex, node: &Node, place: Place) -> Outcome<()> {
+    pub(super) fn execute(self, context: &Writing<'_>, node: &Node, place: Place) -> Outcome<()> {
         let connection = context.connection;
         let columns = Columns::of(node);
         match self {
@@ -58,16 +57,16 @@ impl Step {
             Self::Insert(hash) => {
                 let key = columns.insert(connection, &node.id, hash, place, context.now)?;
                 if let Some(text) = node.content.text() {
-                    index.insert(connection, key, text)?;
+                    text_index::insert(connection, key, text)?;
                 }
             }
             Self::Update { key, hash, has_same_text } => {
                 if !has_same_text {
-                    index.delete(connection, key)?;
+                    text_index::delete(connection, key)?;
                 }
                 columns.update(connection, key, &node.id, hash, place, context.now)?;
                 if let (false, Some(text)) = (has_same_text, node.content.text()) {
-                    index.insert(connection, key, text)?;
+                    text_index::insert(connection, key, text)?;
                 }
             }
         }
@@ -152,12 +151,11 @@ pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertNodes) -> Outcom
     if steps.iter().all(|(step, _)| matches!(step, Step::Keep(_))) {
         return Ok(vec![UpsertOutcome::Unchanged; nodes.len()]);
     }
-    let index = TextIndex::find_or_begin(context)?;
     let mut next_position = next_position(context.connection, document_key)?;
     let (mut outcomes, mut inserted) = (Vec::with_capacity(nodes.len()), 0);
     for (node, (step, position)) in nodes.iter().zip(steps) {
         let position = position.unwrap_or(next_position);
-        step.execute(context, index, node, Place { document_key, position })?;
+        step.execute(context, node, Place { document_key, position })?;
         if let Step::Insert(_) = step {
             inserted += 1;
             next_position += 1;

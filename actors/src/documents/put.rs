@@ -20,7 +20,6 @@ use super::nodes::{self, Step};
 use super::row::{self, Columns, Place, STORED};
 use super::sources::{self, DocumentRow};
 use super::store::{DocumentsSettings, Writing};
-use super::text_index::TextIndex;
 use crate::store::Outcome;
 
 pub(super) fn put(context: &mut Writing<'_>, message: &PutDocument) -> Outcome<DocumentOutcome> {
@@ -168,19 +167,18 @@ impl Plan {
     }
 
     fn write_nodes(&self, context: &mut Writing<'_>, message: &PutDocument, document_key: i64) -> Outcome<()> {
-        let index = TextIndex::find_or_begin(context)?;
         let scope = message.document.id.as_str();
         if self.is_replaced_whole() {
             context.changed_all("put", scope);
         } else {
             for (key, id) in &self.leaving {
-                delete_row(context.connection, Some(index), *key)?;
+                delete_row(context.connection, *key)?;
                 context.changed("delete", scope, id);
             }
         }
         for (position, (node, step)) in (0..).zip(message.nodes.iter().zip(&self.steps)) {
             let place = Place { document_key, position };
-            step.execute(context, index, node, place)?;
+            step.execute(context, node, place)?;
             match step {
                 Step::Keep(key) if self.is_replaced_whole() => nodes::put_at(context.connection, *key, place)?,
                 Step::Keep(_) => {}

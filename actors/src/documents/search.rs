@@ -12,7 +12,7 @@ use rusqlite::types::Value as Sql;
 use super::list::{Condition, NODE_FIELDS, PAGE_BYTES_MAX, check_limit};
 use super::row::{self, COLUMN_COUNT, COLUMNS, VISIBLE};
 use super::store::Reading;
-use super::text_index::TextIndex;
+use super::text_index::TABLE;
 use crate::full_text::{self, SNIPPET_BYTES_MAX};
 use crate::store::Outcome;
 
@@ -24,26 +24,26 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchNodes) -> Outcome<Ve
         let reason = format!("{} documents, at most {SEARCH_DOCUMENTS_MAX} are allowed", documents.len());
         return Err(Kind::invalid("search", reason).into());
     }
-    let Some(index) = TextIndex::find(context.connection)? else { return Ok(Vec::new()) };
-    let Some(match_query) = full_text::typed_query(query, index.tokenizer)? else { return Ok(Vec::new()) };
-    let table = index.table();
+    let Some(match_query) = full_text::typed_query(query, context.settings.tokenizer)? else { return Ok(Vec::new()) };
     let mut condition = Condition::default();
-    condition.and(&format!("{table} MATCH ?"), [Sql::Text(match_query)]);
+    condition.and(&format!("{TABLE} MATCH ?"), [Sql::Text(match_query)]);
     condition.and(VISIBLE, []);
     if !documents.is_empty() {
         let places = vec!["?"; documents.len()].join(", ");
         let ids = documents.iter().map(|id| Sql::Text(DocumentId::as_str(id).to_owned()));
         condition.and(&format!("document.id IN ({places})"), ids);
     }
-    condition.filter(filter.as_ref(), NODE_FIELDS.column, &NODE_FIELDS.declared(context.connection)?)?;
+    if filter.is_some() {
+        condition.filter(filter.as_ref(), NODE_FIELDS.column, &NODE_FIELDS.declared(context.connection)?)?;
+    }
     let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     condition.parameters.extend([integer(*limit), integer(*offset)]);
-    let snippet = full_text::snippet(table);
+    let snippet = full_text::snippet(TABLE, context.settings.tokenizer);
     let sql = format!(
-        "SELECT {COLUMNS}, CASE WHEN octet_length(node.text) <= {SNIPPET_BYTES_MAX} THEN {snippet} END, -{table}.rank
-         FROM {table} CROSS JOIN node ON node.key = {table}.rowid
+        "SELECT {COLUMNS}, CASE WHEN octet_length(node.text) <= {SNIPPET_BYTES_MAX} THEN {snippet} END, -{TABLE}.rank
+         FROM {TABLE} CROSS JOIN node ON node.key = {TABLE}.rowid
              CROSS JOIN document ON document.key = node.document_key
-         WHERE {} ORDER BY {table}.rank LIMIT ? OFFSET ?",
+         WHERE {} ORDER BY {TABLE}.rank LIMIT ? OFFSET ?",
         condition.sql
     );
     let mut statement = context.connection.prepare_cached(&sql)?;

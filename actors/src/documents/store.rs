@@ -1,17 +1,17 @@
 //! What the machinery needs to know of the documents store, and what the store can be asked.
 
-use larder_protocol::StoreName;
 use larder_protocol::change::Change;
 use larder_protocol::documents::{
     CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteIndexRecord, DeleteMissing, DeleteNodes,
     FindDocumentsByHash, FindNodesByHash, GetDocument, GetDocumentText, GetIndexRecord, GetNode, GetNodeHashes,
     GetNodes, ListDocuments, ListIndexRecords, ListNodeIds, ListNodes, ListRelated, MarkIngestion, MoveNodes,
-    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, ReindexTexts, SearchNodes, UpsertNodes,
+    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, SearchNodes, UpsertNodes,
 };
+use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::{check, delete, index_records, ingestion, list, nodes, put, search, sources, text_index};
-use crate::full_text::Tokenizer;
+use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
 use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
@@ -29,8 +29,7 @@ pub(super) type Reading<'a> = ReadContext<'a, Documents>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DocumentsSettings {
-    /// How texts are split for search. Default [`Tokenizer::Unicode`]. It holds from the store's first text on; a store
-    /// that began with another one keeps that until [`ReindexTexts`].
+    /// How searches take texts apart. Default [`Tokenizer::Unicode`]. Another one makes the index anew at the next opening.
     pub tokenizer: Tokenizer,
     /// Largest node in bytes, 1 KiB to 64 MiB. Default 4 MiB. Higher: a page can hold that much for each.
     pub node_bytes_max: usize,
@@ -55,6 +54,10 @@ impl Store for Documents {
 
     type Settings = DocumentsSettings;
     type Memory = ();
+
+    fn text_index(settings: &DocumentsSettings) -> Option<TextIndex> {
+        Some(text_index::declaration(settings))
+    }
 
     fn memory(_settings: &DocumentsSettings, _exclusive: bool) {}
 
@@ -91,7 +94,6 @@ handlers! {
         write PutIndexRecord => index_records::put;
         make_room DeleteIndexRecord => index_records::delete;
         write DeclareMetadataField => list::declare;
-        write ReindexTexts => text_index::reindex;
         in_place GetNode => list::get;
         sized GetNodes where |message| message.ids.len() <= NODES_IN_PLACE_MAX => list::get_many;
         on_thread GetNodeHashes => list::hashes;

@@ -34,7 +34,7 @@ pub fn excerpt(text: &str, query: &TextQuery) -> String {
     let is_wanted = |word: &str| wanted.contains(&word.to_lowercase());
     let first = words_with_places(text).position(|(_, word)| is_wanted(word)).unwrap_or(0);
     let skipped = first.saturating_sub(WORDS_BEFORE);
-    let mut shown = words_with_places(text).skip(skipped).take(SNIPPET_WORDS as usize).peekable();
+    let mut shown = words_with_places(text).skip(skipped).take(SNIPPET_WORDS).peekable();
     let mut at = shown.peek().map_or(0, |(start, _)| *start);
     let mut excerpt = String::from(if skipped > 0 { "…" } else { "" });
     for (start, word) in shown {

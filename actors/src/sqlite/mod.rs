@@ -17,3 +17,4 @@ mod busy;
 pub(crate) mod interrupt;
 pub(crate) mod text;
 pub(crate) mod turn;
+pub(crate) mod unsynced;

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::changes::{self, ChangeSet};
+use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
 
@@ -56,6 +57,21 @@ impl Failure {
     }
 }
 
+/// Takes a name out of a row. One that could not have been stored is damage, and not its reader's mistake.
+pub(crate) fn stored_name<S: Store, T>(name: Result<T, Kind>) -> Outcome<T> {
+    name.map_err(|refused| {
+        let detail = format!("a row holds a name that cannot be one ({refused})");
+        Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+    })
+}
+
+/// Returns the failure of a read whose rows come in another order than their index has. Only a damaged index does so, and
+/// whoever continued behind such a row would read in circles.
+pub(crate) fn out_of_order<S: Store>() -> Failure {
+    let detail = "its rows are not in the order of their index".to_owned();
+    Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+}
+
 /// What a read sees: one connection that cannot change anything.
 #[derive(Debug)]
 pub struct ReadContext<'a, S: Store> {
@@ -69,21 +85,6 @@ pub struct ReadContext<'a, S: Store> {
     pub memory: &'a S::Memory,
     /// Whether it runs on the caller's thread, where it may take about 200 µs; see [`Failure::TooLong`].
     pub is_in_place: bool,
-}
-
-/// What a write works in: the group's open transaction.
-#[derive(Debug)]
-pub struct WriteContext<'a, S: Store> {
-    /// The write connection, inside the transaction.
-    pub connection: &'a Connection,
-    /// The time of the request.
-    pub now: Timestamp,
-    /// The store's settings.
-    pub settings: &'a S::Settings,
-    /// The store's state in memory, as it was before the transaction: what is read of it may be written, as a copy that is
-    /// quicker to load, and nothing in it may be changed here.
-    pub memory: &'a S::Memory,
-    pub(super) changes: &'a mut ChangeSet,
 }
 
 impl<S: Store> ReadContext<'_, S> {
@@ -101,7 +102,25 @@ impl<S: Store> ReadContext<'_, S> {
         ended?;
         Ok(answer)
     }
+}
 
+/// What a write works in: the group's open transaction.
+#[derive(Debug)]
+pub struct WriteContext<'a, S: Store> {
+    /// The write connection, inside the transaction.
+    pub connection: &'a Connection,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// The store's settings.
+    pub settings: &'a S::Settings,
+    /// The store's state in memory, as it was before the transaction: what is read of it may be written, as a copy that is
+    /// quicker to load, and nothing in it may be changed here.
+    pub memory: &'a S::Memory,
+    pub(crate) changes: &'a mut ChangeSet,
+    pub(crate) process: &'a Process,
+}
+
+impl<S: Store> ReadContext<'_, S> {
     /// Returns the newest commit that this read sees: inside a transaction, the one that it began behind.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod handle;
 mod hot;
 mod idempotency;
 mod job;
+mod lease;
 mod maintenance;
 mod readers;
 mod settings;
@@ -26,10 +27,14 @@ mod tests;
 mod ticket;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
+pub(crate) use context::{out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
 pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
 pub use hot::HotTier;
+pub use lease::Process;
 pub use settings::StoreSettings;
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
 pub use subscription::Notices;
@@ -37,6 +42,7 @@ pub use subscription::Notices;
 use larder_protocol::change::Change;
 use larder_protocol::{Message, StoreName};
 
+use crate::full_text::TextIndex;
 use crate::sqlite::migration::{FileSchema, Migration};
 
 /// The tables every store's file has; the first of every store's migrations.
@@ -53,6 +59,12 @@ pub trait Store: Sized + Send + Sync + 'static {
     type Settings: Clone + Send + Sync + std::fmt::Debug;
     /// State in memory derived from rows, shared by writer and readers; it can always be rebuilt.
     type Memory: Send + Sync;
+
+    /// Returns the store's full-text index, if it has one, as the settings want it.
+    #[must_use]
+    fn text_index(_settings: &Self::Settings) -> Option<TextIndex> {
+        None
+    }
 
     /// Returns the state in memory of a store just opened. `exclusive`: no other process can change the file.
     fn memory(settings: &Self::Settings, exclusive: bool) -> Self::Memory;

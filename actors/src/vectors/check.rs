@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::row::Columns;
 use super::store::Reading;
 use super::{collections, kept};
+use crate::full_text;
 use crate::store::{Failure, Outcome};
 
 /// Rows read in one transaction: a check must not pin the WAL.
@@ -16,7 +17,9 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
     collections::check(context.connection, found)?;
     kept::check(context.connection, found)?;
     check_points(context, found)?;
-    check_counts(context, found)
+    check_counts(context, found)?;
+    let texts = "SELECT slot AS id FROM point WHERE text IS NOT NULL";
+    Ok(full_text::check(context.connection, "point_text", texts, found)?)
 }
 
 fn check_points(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
@@ -66,12 +69,6 @@ fn check_counts(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome
         (
             "SELECT count(*) FROM point WHERE slot > (SELECT max(sequence) FROM change_log)",
             "points are newer than the newest commit",
-        ),
-        (
-            "SELECT (SELECT count(*) FROM point WHERE text IS NOT NULL AND slot NOT IN (SELECT id FROM point_text_docsize))
-                  + (SELECT count(*) FROM point_text_docsize
-                     WHERE id NOT IN (SELECT slot FROM point WHERE text IS NOT NULL))",
-            "points are missing in the full-text index, or too many in it",
         ),
     ] {
         let count: u64 = context.connection.query_row(sql, [], |row| row.get(0))?;

@@ -7,12 +7,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_protocol::Error as Kind;
 use larder_protocol::full_text::TextQuery;
 use larder_protocol::limits::SEARCH_QUERIES_MAX;
 use larder_protocol::vectors::{
     Diversity, ExplainSearch, Explanation, Hit, ScanPlan, SearchManyPoints, SearchOptions, SearchPoints, Vector,
 };
+use larder_protocol::{Error as Kind, Tokenizer};
 use rusqlite::params;
 
 use super::memory::{View, look, metric};
@@ -122,6 +122,7 @@ struct Search<'a> {
     view: View<'a>,
     options: &'a SearchOptions,
     thread_count_max: usize,
+    tokenizer: Tokenizer,
     wanted: Wanted,
     filter_time: Duration,
     scan_time: Duration,
@@ -138,6 +139,7 @@ impl<'a> Search<'a> {
             view,
             options,
             thread_count_max: context.settings.search_threads,
+            tokenizer: context.settings.tokenizer,
             wanted,
             filter_time: began.elapsed(),
             scan_time: Duration::ZERO,
@@ -236,7 +238,7 @@ impl<'a> Search<'a> {
 
     /// Returns the points whose texts hold what is asked for, best first.
     fn holding(&self, text: &TextQuery, count: usize) -> Outcome<Vec<Ranked>> {
-        let Some(query) = full_text::typed_query(text, full_text::Tokenizer::Unicode)? else { return Ok(Vec::new()) };
+        let Some(query) = full_text::typed_query(text, self.tokenizer)? else { return Ok(Vec::new()) };
         let mut statement = self.view.connection.prepare_cached(
             "SELECT point.slot FROM point_text CROSS JOIN point ON point.slot = point_text.rowid
              WHERE point_text MATCH ?1 AND point.collection_key = ?2 ORDER BY point_text.rank, point.id",

@@ -1,16 +1,17 @@
 //! What the machinery needs to know of the vectors store, and what the store can be asked.
 
-use larder_protocol::StoreName;
 use larder_protocol::change::Change;
 use larder_protocol::vectors::{
     ClearCollection, CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, DescribeCollection,
     DropCollection, ExplainSearch, GetPoint, GetPoints, ListCollections, ListPoints, OpenCollection, SearchManyPoints,
     SearchPoints, UpsertPoints,
 };
+use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::memory::VectorsMemory;
 use super::{check, collections, points, search};
+use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
 use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
@@ -31,6 +32,9 @@ pub struct VectorsSettings {
     /// Largest metadata and text of a point in bytes, together, 1 KiB to 64 MiB. Default 1 MiB. Higher: a page can hold
     /// that much for each.
     pub payload_bytes_max: usize,
+    /// How texts are split into what can be found. Default [`Tokenizer::Unicode`]. With another one than before, the next
+    /// opening makes the full-text index anew.
+    pub tokenizer: Tokenizer,
     /// Most memory for the indexes of all collections in bytes, 1 MiB to 1 TiB. Default 4 GiB. A vector takes its
     /// dimensions in bytes, an eighth of that, and about 28. Where it does not suffice, the index that was used least
     /// recently is given up and loaded again when it is needed; a collection that alone takes more cannot be searched.
@@ -44,7 +48,13 @@ pub struct VectorsSettings {
 
 impl Default for VectorsSettings {
     fn default() -> Self {
-        Self { payload_bytes_max: 1 << 20, index_bytes_max: 4 << 30, vector_bytes_max: 64 << 20, search_threads: 2 }
+        Self {
+            payload_bytes_max: 1 << 20,
+            tokenizer: Tokenizer::default(),
+            index_bytes_max: 4 << 30,
+            vector_bytes_max: 64 << 20,
+            search_threads: 2,
+        }
     }
 }
 
@@ -59,6 +69,17 @@ impl Store for Vectors {
 
     type Settings = VectorsSettings;
     type Memory = VectorsMemory;
+
+    fn text_index(settings: &VectorsSettings) -> Option<TextIndex> {
+        Some(TextIndex {
+            table: "point_text",
+            columns: "text",
+            content: "point",
+            key: "slot",
+            rows: "SELECT slot, text FROM point WHERE text IS NOT NULL",
+            tokenizer: settings.tokenizer,
+        })
+    }
 
     fn memory(settings: &VectorsSettings, _exclusive: bool) -> VectorsMemory {
         VectorsMemory::new(settings)

@@ -321,13 +321,6 @@ pub struct DeclareMetadataField {
 }
 message!(Documents, DeclareMetadataField => bool, |m| m.field.0.iter().map(String::len).sum::<usize>());
 
-/// Makes the full-text index anew with the tokenizer of the store's settings; answers how many texts it holds.
-///
-/// Until then a store searches with the tokenizer that it began with. It is one write, as long as putting all texts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReindexTexts {}
-message!(Documents, ReindexTexts => u64, |_m| 0);
-
 fn ids_bytes(ids: &[NodeId]) -> usize {
     ids.iter().map(|id| size_of::<NodeId>() + id.as_str().len()).sum()
 }

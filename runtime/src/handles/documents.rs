@@ -15,8 +15,8 @@ use larder_protocol::documents::{
     DeleteNodes, Document, FindDocumentsByHash, FindNodesByHash, GetDocument, GetDocumentText, GetIndexRecord, GetNode,
     GetNodeHashes, GetNodes, IndexRecord, IngestionMark, IngestionStrategy, ListDocuments, ListIndexRecords,
     ListNodeIds, ListNodes, ListRelated, MarkIngestion, MoveNodes, Node, NodeCursor, NodePage, NodeScope,
-    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, ReindexTexts, Relationship, SearchNodes, StoredDocument,
-    StoredNode, UpsertNodes,
+    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, Relationship, SearchNodes, StoredDocument, StoredNode,
+    UpsertNodes,
 };
 use larder_protocol::filter::{FieldPath, Filter};
 use larder_protocol::full_text::TextQuery;
@@ -254,11 +254,6 @@ impl Documents {
     /// Declares a field of the nodes' metadata, so that filters on it use an index. Answers whether it was new.
     pub fn declare_field(&self, field: FieldPath) -> Request<DeclareMetadataField> {
         self.request(Ok(DeclareMetadataField { field }))
-    }
-
-    /// Makes the full-text index anew with the tokenizer of the settings. See [`ReindexTexts`].
-    pub fn reindex_texts(&self) -> Request<ReindexTexts> {
-        self.request(Ok(ReindexTexts {}))
     }
 
     /// Returns the sequence of the newest commit, by this process or another: subscribe after it to hear only what is new.

@@ -280,8 +280,9 @@ async fn pages_go_on_where_they_ended() {
 async fn filters_narrow_pages_counts_and_documents() {
     let larder = Larder::temporary().await.unwrap();
     let documents = larder.documents();
-    let with =
-        |n: u32| node(&format!("n{n}"), "x").with_metadata(json(&format!(r#"{{"n": {n}, "even": {}}}"#, n % 2 == 0)));
+    let with = |n: u32| {
+        node(&format!("n{n}"), "x").with_metadata(json(&format!(r#"{{"n": {n}, "even": {}}}"#, n.is_multiple_of(2))))
+    };
     documents.put(document("a").with_metadata(json(r#"{"lang": "en"}"#)), (0..6).map(with)).await.unwrap();
     documents.put(document("b"), (6..10).map(with)).await.unwrap();
     documents.upsert([node("bare", "x")]).await.unwrap();

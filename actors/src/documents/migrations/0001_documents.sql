@@ -60,16 +60,3 @@ CREATE TABLE index_record (
     updated_ms INTEGER NOT NULL,
     checksum   INTEGER NOT NULL  -- XXH3-64 over created_ms, id, kind and content; verified on every read
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE text_index (
-    id        INTEGER PRIMARY KEY CHECK (id = 1),
-    tokenizer TEXT NOT NULL      -- which of the three below is in use; the others are empty
-) STRICT;
-CREATE VIRTUAL TABLE node_text_unicode USING fts5 (
-    text, content = 'node', content_rowid = 'key', tokenize = 'unicode61 remove_diacritics 2'
-);
-CREATE VIRTUAL TABLE node_text_porter USING fts5 (
-    text, content = 'node', content_rowid = 'key', tokenize = 'porter unicode61 remove_diacritics 2'
-);
-CREATE VIRTUAL TABLE node_text_trigram USING fts5 (
-    text, content = 'node', content_rowid = 'key', tokenize = 'trigram remove_diacritics 1'
-);

@@ -47,6 +47,3 @@ CREATE TABLE centre (
     mean           BLOB NOT NULL,    -- what codes are made around: 32-bit floats, little endian
     PRIMARY KEY (collection_key, id)
 ) STRICT, WITHOUT ROWID;
-CREATE VIRTUAL TABLE point_text USING fts5 (
-    text, content = 'point', content_rowid = 'slot', tokenize = 'unicode61 remove_diacritics 2'
-);
