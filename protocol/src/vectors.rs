@@ -16,7 +16,8 @@ use crate::json_text::JsonText;
 use crate::names::{DocumentId, PointId};
 
 pub use collections::{
-    ClearCollection, CollectionInfo, DescribeCollection, DropCollection, ListCollections, Metric, OpenCollection,
+    ClearCollection, CollectionInfo, DeclareMetadataField, DescribeCollection, DropCollection, ListCollections, Metric,
+    OpenCollection,
 };
 pub use messages::{
     CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints, ListPoints,

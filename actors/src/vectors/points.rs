@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use larder_protocol::filter::Filter;
 use larder_protocol::limits::{BATCH_ITEMS_MAX, PAGE_ROWS_MAX};
 use larder_protocol::vectors::{
-    CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints, ListPoints, Point,
-    PointFields, PointPage, UpsertCounts, UpsertPoints,
+    CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints,
+    ListPoints, Point, PointFields, PointPage, UpsertCounts, UpsertPoints,
 };
 use larder_protocol::{CollectionName, DocumentId, Error as Kind, JsonText, PointId, Result};
 use rusqlite::types::Value as Sql;
@@ -17,15 +17,19 @@ use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use super::collections::{self, Collection, check_limit};
 use super::row::{self, Columns};
 use super::store::{Reading, VectorsSettings, Writing};
-use crate::filter::{self, JsonColumn};
+use crate::filter::{self, DeclaredField, FieldIndexes, JsonColumn};
 use crate::store::Outcome;
 use crate::vector_index::Slot;
 
 /// A page ends once its points are this large, so that a page's memory is bounded whatever they are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// What filters read.
-const METADATA: JsonColumn = JsonColumn { in_query: "point.metadata", in_index: "metadata" };
+/// What filters read, and the indexes of declared fields.
+pub(super) const FIELDS: FieldIndexes = FieldIndexes {
+    table: "point",
+    leading: "collection_key, ",
+    column: JsonColumn { in_query: "point.metadata", in_index: "metadata" },
+};
 
 pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertPoints) -> Outcome<UpsertCounts> {
     let UpsertPoints { collection: name, points } = message;
@@ -126,7 +130,7 @@ pub(super) fn delete(context: &mut Writing<'_>, message: &DeletePoints) -> Outco
 }
 
 pub(super) fn delete_by_document(context: &mut Writing<'_>, message: &DeletePointsByDocument) -> Outcome<u64> {
-    let condition = |selection: &mut Selection| {
+    let condition = |selection: &mut Selection, _: &Connection| {
         selection.and("document = ?", [Sql::Text(message.document.as_str().to_owned())]);
         Ok(())
     };
@@ -134,17 +138,19 @@ pub(super) fn delete_by_document(context: &mut Writing<'_>, message: &DeletePoin
 }
 
 pub(super) fn delete_by_filter(context: &mut Writing<'_>, message: &DeletePointsByFilter) -> Outcome<u64> {
-    delete_selected(context, &message.collection, |selection| selection.filter(Some(&message.filter)))
+    delete_selected(context, &message.collection, |selection, connection| {
+        selection.filter(connection, Some(&message.filter))
+    })
 }
 
 fn delete_selected(
     context: &mut Writing<'_>,
     name: &CollectionName,
-    condition: impl FnOnce(&mut Selection) -> Result<()>,
+    condition: impl FnOnce(&mut Selection, &Connection) -> Outcome<()>,
 ) -> Outcome<u64> {
     let collection = collections::require(context.connection, name)?;
     let mut selection = Selection::of(&collection);
-    condition(&mut selection)?;
+    condition(&mut selection, context.connection)?;
     let found = {
         let sql = format!("SELECT slot, id FROM point WHERE {}", selection.sql);
         let mut statement = context.connection.prepare_cached(&sql)?;
@@ -200,7 +206,7 @@ pub(super) fn list(context: &Reading<'_>, message: &ListPoints) -> Outcome<Point
     if let Some(after) = &message.after {
         selection.and("id > ?", [Sql::Text(after.as_str().to_owned())]);
     }
-    selection.filter(message.filter.as_ref())?;
+    selection.filter(context.connection, message.filter.as_ref())?;
     let columns = Columns(message.fields);
     let (columns_sql, limit) = (columns.sql(), message.limit);
     let sql = format!("SELECT {columns_sql} FROM point WHERE {} ORDER BY id LIMIT {limit}", selection.sql);
@@ -227,10 +233,19 @@ pub(super) fn count(context: &Reading<'_>, message: &CountPoints) -> Outcome<u64
     }
     let mut selection = Selection::of(&collection);
     selection.document(message.document.as_ref());
-    selection.filter(message.filter.as_ref())?;
+    selection.filter(context.connection, message.filter.as_ref())?;
     let sql = format!("SELECT count(*) FROM point WHERE {}", selection.sql);
     let mut statement = context.connection.prepare_cached(&sql)?;
     Ok(statement.query_row(params_from_iter(selection.parameters), |row| row.get(0))?)
+}
+
+pub(super) fn declare(context: &mut Writing<'_>, message: &DeclareMetadataField) -> Outcome<bool> {
+    let field = DeclaredField::new(message.field.clone())?;
+    let is_new = FIELDS.declare(context.connection, &field)?;
+    if is_new {
+        context.changed_all("declare", "");
+    }
+    Ok(is_new)
 }
 
 /// Which points of a collection: a WHERE clause in the making, with its parameters in order.
@@ -256,9 +271,10 @@ impl Selection {
         }
     }
 
-    pub(super) fn filter(&mut self, filter: Option<&Filter>) -> Result<()> {
+    pub(super) fn filter(&mut self, connection: &Connection, filter: Option<&Filter>) -> Outcome<()> {
         let Some(filter) = filter else { return Ok(()) };
-        let condition = filter::compile(filter, METADATA, &[], self.parameters.len() + 1)?;
+        let declared = FIELDS.declared(connection)?;
+        let condition = filter::compile(filter, FIELDS.column, &declared, self.parameters.len() + 1)?;
         self.and(&condition.sql, condition.parameters);
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use larder_protocol::change::Change;
 use larder_protocol::vectors::{
-    ClearCollection, CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, DescribeCollection,
-    DropCollection, ExplainSearch, GetPoint, GetPoints, ListCollections, ListPoints, OpenCollection, SearchManyPoints,
-    SearchPoints, UpsertPoints,
+    ClearCollection, CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter,
+    DescribeCollection, DropCollection, ExplainSearch, GetPoint, GetPoints, ListCollections, ListPoints,
+    OpenCollection, SearchManyPoints, SearchPoints, UpsertPoints,
 };
 use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,10 @@ impl Store for Vectors {
         collections::sweep(context, rows_max)
     }
 
+    fn is_run_time_object(name: &str, sql: &str) -> bool {
+        points::FIELDS.is_field_index(name, sql)
+    }
+
     fn check(context: &ReadContext<'_, Self>, found: &mut dyn FnMut(String)) -> Outcome<()> {
         check::check(context, found)
     }
@@ -113,6 +117,7 @@ handlers! {
         make_room DropCollection => collections::drop_collection;
         in_place DescribeCollection => collections::describe;
         on_thread ListCollections => collections::list;
+        write DeclareMetadataField => points::declare;
         write UpsertPoints => points::upsert;
         make_room DeletePoints => points::delete;
         make_room DeletePointsByDocument => points::delete_by_document;

@@ -91,7 +91,7 @@ fn slots_of(view: &View<'_>, ids: &[PointId]) -> Outcome<Vec<Slot>> {
 
 fn matching(view: &View<'_>, collection: &Collection, options: &SearchOptions) -> Outcome<Vec<Slot>> {
     let mut selection = Selection::of(collection);
-    selection.filter(options.filter.as_ref())?;
+    selection.filter(view.connection, options.filter.as_ref())?;
     let sql = format!("SELECT slot FROM point WHERE {} ORDER BY slot", selection.sql);
     let mut statement = view.connection.prepare_cached(&sql)?;
     let slots = statement.query_map(params_from_iter(selection.parameters), |row| row.get(0))?;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::filter::FieldPath;
 use crate::message::message;
 use crate::names::CollectionName;
 
@@ -96,3 +97,14 @@ pub struct DropCollection {
     pub collection: CollectionName,
 }
 message!(Vectors, DropCollection => bool, |m| m.collection.as_str().len());
+
+/// Declares a field of the points' metadata, in all collections, so that filters on it use an index; answers whether it was
+/// new.
+///
+/// It takes as long as reading every point's metadata once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclareMetadataField {
+    /// Which: 1 to 8 keys of ASCII letters, digits, `_` and `-`.
+    pub field: FieldPath,
+}
+message!(Vectors, DeclareMetadataField => bool, |m| m.field.0.iter().map(String::len).sum::<usize>());

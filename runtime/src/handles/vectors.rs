@@ -7,13 +7,13 @@ use futures::{StreamExt, TryStreamExt};
 use larder_actors::store::Notices;
 use larder_actors::vectors::Vectors as VectorsStore;
 use larder_actors::{Error, Result};
-use larder_protocol::filter::Filter;
+use larder_protocol::filter::{FieldPath, Filter};
 use larder_protocol::full_text::TextQuery;
 use larder_protocol::vectors::{
-    ClearCollection, CollectionInfo, CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter,
-    DescribeCollection, Diversity, DropCollection, ExplainSearch, GetPoint, GetPoints, Hit, ListCollections,
-    ListPoints, Metric, OpenCollection, Point, PointFields, PointPage, SearchManyPoints, SearchOptions, SearchPoints,
-    UpsertPoints, Vector,
+    ClearCollection, CollectionInfo, CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument,
+    DeletePointsByFilter, DescribeCollection, Diversity, DropCollection, ExplainSearch, GetPoint, GetPoints, Hit,
+    ListCollections, ListPoints, Metric, OpenCollection, Point, PointFields, PointPage, SearchManyPoints,
+    SearchOptions, SearchPoints, UpsertPoints, Vector,
 };
 use larder_protocol::{CollectionName, DocumentId, Error as Kind, Message, PointId, Sequence};
 
@@ -78,6 +78,12 @@ impl Vectors {
     /// Deletes a collection with all its points; answers whether it was there. See [`DropCollection`].
     pub fn drop_collection(&self, name: impl AsRef<str>) -> Request<DropCollection> {
         request(&self.larder, CollectionName::new(name).map(|collection| DropCollection { collection }))
+    }
+
+    /// Declares a field of the points' metadata, in all collections, so that filters on it use an index. Answers whether it
+    /// was new.
+    pub fn declare_field(&self, field: FieldPath) -> Request<DeclareMetadataField> {
+        request(&self.larder, Ok(DeclareMetadataField { field }))
     }
 
     /// Returns the sequence of the newest commit, by this process or another: subscribe after it to hear only what is new.

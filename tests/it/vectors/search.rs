@@ -116,3 +116,39 @@ async fn an_explanation_tells_which_way_was_taken() {
         assert!(!explained.reason.is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_declared_field_changes_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let notes = collection(&larder, 2, Metric::L2).await;
+    let points = (0..500_u16).map(|n| {
+        point(&n.to_string(), &[f32::from(n), 0.0]).with_metadata(json(&format!(r#"{{"n": {}, "t": "x{n}"}}"#, n % 50)))
+    });
+    notes.upsert(points).await.unwrap();
+    let filters = [
+        field("n").eq(7),
+        field("n").lt(3),
+        field("n").ne(7),
+        field("t").eq("x11"),
+        field("n").eq(7).or(field("t").eq("x8")),
+    ];
+    let answers = async |larder: &Larder| {
+        let notes = larder.vectors().collection("notes").open().await.unwrap();
+        let mut answers = Vec::new();
+        for filter in &filters {
+            answers.push(notes.search([100.0, 0.0]).filter(filter.clone()).await.unwrap());
+        }
+        answers
+    };
+    let before = answers(&larder).await;
+    assert_eq!(ids(&before[0])[..2], ["107", "57"]);
+    assert!(larder.vectors().declare_field(field("n")).await.unwrap());
+    assert!(larder.vectors().declare_field(field("t")).await.unwrap());
+    assert!(!larder.vectors().declare_field(field("n")).await.unwrap());
+    assert_eq!(answers(&larder).await, before);
+    larder.close().await;
+    let larder = Larder::open(folder.path()).await.unwrap();
+    assert_eq!(answers(&larder).await, before);
+    super::assert_sound(&larder).await;
+}

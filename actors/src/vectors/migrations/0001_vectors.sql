@@ -23,6 +23,10 @@ CREATE TABLE point (
 CREATE UNIQUE INDEX point_by_id ON point (collection_key, id);
 CREATE INDEX point_by_collection ON point (collection_key); -- with the slot, as every index has it
 CREATE INDEX point_by_document ON point (collection_key, document) WHERE document IS NOT NULL;
+CREATE TABLE declared_field (
+    id   INTEGER PRIMARY KEY,  -- its index on point is point_field_<id>
+    path TEXT NOT NULL UNIQUE  -- JSON: the field's keys from the outermost in
+) STRICT;
 CREATE TABLE removal (
     collection_key INTEGER NOT NULL,
     sequence       INTEGER NOT NULL, -- of the write that removed it

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
-use larder::{Hit, Larder, PointFields, Result, Sequence, VectorCollection};
+use larder::{Hit, Larder, PointFields, Result, Sequence, TextQuery, VectorCollection};
 
 use super::super::changes::replay;
 use super::super::{Fate, History, Shown};
@@ -159,7 +159,8 @@ async fn compare_with_text_search(
     }
     for ((id, part), (by, _)) in seen.iter().filter(|((id, _), (by, _))| id != by) {
         let finds = async |by: u64| -> Result<bool> {
-            let hits = collection.search_text(format!("{by} {part}")).k(100).await?;
+            // As a phrase: the words alone may stand in the other order, or be one.
+            let hits = collection.search_text(TextQuery::default().phrase(format!("{by} {part}"))).k(100).await?;
             Ok(hits.iter().any(|hit| hit.id.as_str() == point_id(*id, *part)))
         };
         if finds(*id).await? || !finds(*by).await? {
