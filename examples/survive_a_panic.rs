@@ -65,7 +65,7 @@ async fn run() -> Result<()> {
     for caller in counting {
         let (count, told_here) = caller.await??;
         counts.push(count);
-        told.add(told_here);
+        told.add(&told_here);
     }
     let mut said = Vec::new();
     let mut longest = Duration::ZERO;
@@ -135,7 +135,7 @@ struct Told {
 }
 
 impl Told {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: &Self) {
         self.applied += other.applied;
         self.not_applied += other.not_applied;
         self.unknown += other.unknown;

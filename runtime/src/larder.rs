@@ -16,7 +16,8 @@ use kameo::actor::ActorRef;
 use larder_actors::sqlite::ballast::Ballast;
 use larder_actors::sqlite::presence::Presence;
 use larder_actors::store::{
-    Ask, Failpoints, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState, presence_path,
+    Ask, Failpoints, Notices, Process, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
+    presence_path,
 };
 use larder_actors::{Error, Result};
 use larder_protocol::{Class, Error as Kind, RequestOptions, Sequence, StoreName, Written};
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     wal_grew: Arc<Notify>,
     ballast: Arc<Ballast>,
     failpoints: Arc<Failpoints>,
+    process: Process,
     /// Held while a store is restored.
     restoring: tokio::sync::Mutex<()>,
     /// How often the folder was opened and neither closed nor dropped.
@@ -529,6 +531,7 @@ impl Shared {
             wal_grew,
             ballast,
             failpoints: Arc::default(),
+            process: folder.process(),
             restoring: tokio::sync::Mutex::default(),
             open_count: AtomicUsize::new(1),
             is_closing: RwLock::new(false),
@@ -570,6 +573,7 @@ impl Shared {
             events: self.events.clone(),
             wal_grew: Arc::clone(&self.wal_grew),
             runtime: self.handle.clone(),
+            process: self.process.clone(),
             failpoints: Arc::clone(&self.failpoints),
         };
         let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;

@@ -49,6 +49,7 @@ pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::filter::{field, field_path};
+pub use larder_protocol::lease::{Fencing, LeaseGrant};
 pub use larder_protocol::{
     Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Tokenizer, Version, Written,
 };

@@ -80,11 +80,20 @@ pub(crate) fn roll_forward(folder: &Path, store: StoreName) -> Result<()> {
         }
         let moved = sync(&quarantine)
             .and_then(|()| sync(&folder.join("quarantine")))
+            .and_then(|()| forget_failed_sync(folder, store))
             .and_then(|()| fs::rename(staging.join(&file), folder.join(&file)))
             .and_then(|()| sync(folder));
         moved.map_err(|e| failed(&staging, "moving the restored file to its place", e))?;
     }
     unstage(folder, store)
+}
+
+/// What was said of the old file's WAL does not hold for the new one.
+fn forget_failed_sync(folder: &Path, store: StoreName) -> std::io::Result<()> {
+    match fs::remove_file(folder.join("locks").join(format!("{store}.unsynced"))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn staging(folder: &Path, store: StoreName) -> PathBuf {

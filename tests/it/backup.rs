@@ -1,6 +1,8 @@
 //! Snapshots, restore, and looking for damage.
 #![expect(clippy::disallowed_methods, reason = "files of closed larders and of snapshots, which nobody has open")]
 
+pub(crate) mod consistency;
+
 use std::path::Path;
 
 use larder::{CheckDepth, Class, Larder, backup};

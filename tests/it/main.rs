@@ -14,17 +14,27 @@ mod crash;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod linearizability;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod quarantine;
+#[cfg(test)]
+mod readers;
 #[cfg(test)]
 mod supervision;
 #[cfg(test)]

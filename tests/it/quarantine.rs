@@ -52,7 +52,7 @@ fn damage(file: &Path) -> Vec<u8> {
     let mut bytes = std::fs::read(file).unwrap();
     assert!(bytes.len() > 2 * PAGES_KEPT * PAGE_BYTES);
     for (index, byte) in bytes[PAGES_KEPT * PAGE_BYTES..].iter_mut().enumerate() {
-        *byte = (index % 251) as u8;
+        *byte = index.to_le_bytes()[0] ^ 0x5a;
     }
     std::fs::write(file, &bytes).unwrap();
     bytes

@@ -262,3 +262,80 @@ async fn reads_that_panic_are_counted_and_change_no_state() {
     assert!(larder.health().is_well);
     larder.close().await;
 }
+
+/// A sync that failed lost committed frames for good, and the next checkpoint carried others over a sound file.
+#[tokio::test(flavor = "multi_thread")]
+async fn relaxed_store_folds_nothing_in_after_a_failed_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).kv(|kv| {
+        kv.common.durability = larder::Durability::Relaxed;
+        kv.common.checkpoint.idle = Duration::from_millis(1);
+        kv.common.checkpoint.background_frames = 50;
+        kv.common.checkpoint.writer_idle_frames = 100;
+        kv.common.checkpoint.writer_hard_frames = 200;
+    });
+    let builder = builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10));
+    let larder = builder.open().await.unwrap();
+    assert_serves(&larder).await;
+    larder.flush().await.unwrap();
+    let mut events = larder.events();
+    larder.set_failpoint(StoreName::Kv, Failpoint::Checkpoint, FailpointAction::FailToSync, 1);
+    let values = larder.kv().bytes("c");
+    values.put("before", "").await.unwrap();
+    while within(events.next()).await.unwrap().state != StoreState::Degraded {}
+    let file = folder.path().join("kv.db");
+    let modified = || file.metadata().unwrap().modified().unwrap();
+    let (before, checkpoints) = (modified(), kv_checkpoints(&larder));
+    // Far past every cap, and idle in between.
+    for index in 0..400 {
+        values.put(index.to_string(), vec![7; 2_000]).await.unwrap();
+    }
+    let error = within(larder.flush()).await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Io, Written::Unknown), "{error}");
+    let health = larder.health();
+    assert_eq!(health.stores[0].state, StoreState::Degraded);
+    assert!(health.stores[0].reason.as_ref().is_some_and(|reason| reason.contains("a sync failed")));
+    assert_eq!(kv_checkpoints(&larder), checkpoints);
+    // What is committed can be had as a whole.
+    let snapshots = tempfile::tempdir().unwrap();
+    let snapshot = larder.snapshot(snapshots.path()).await.unwrap();
+    assert!(within(larder.close()).await.is_clean());
+    assert_eq!(modified(), before, "something was folded into the main file");
+    assert!(folder.path().join("kv.db-wal").metadata().unwrap().len() > 200 * 4_096);
+    let restored = folder.path().join("restored");
+    larder::backup::restore(&snapshot.path, &restored).unwrap();
+    let larder = Larder::open(&restored).await.unwrap();
+    assert_eq!(larder.kv().bytes("c").get("399").await.unwrap().map(|value| value.len()), Some(2_000));
+    assert!(larder.health().is_well);
+    larder.close().await;
+
+    // Opened again on the same start of the machine, it still folds nothing in, and is not taken for durable.
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let refused = larder.kv().bytes("c").get("399").await.unwrap_err();
+    assert_eq!(refused.class(), Class::Refused, "{refused}");
+    larder.close().await;
+    let relaxed = || Larder::builder(folder.path()).kv(|kv| kv.common.durability = larder::Durability::Relaxed).open();
+    let larder = relaxed().await.unwrap();
+    assert_eq!(larder.kv().bytes("c").get("399").await.unwrap().map(|value| value.len()), Some(2_000));
+    assert!(!larder.health().is_well);
+    larder.kv().bytes("c").put("again", "").await.unwrap();
+    assert!(within(larder.close()).await.is_clean());
+    assert_eq!(modified(), before, "something was folded into the main file");
+    // After a new start of the machine the WAL holds what the disk does.
+    another_start(&folder.path().join("locks/kv.unsynced"));
+    let larder = relaxed().await.unwrap();
+    assert!(larder.kv().bytes("c").get("again").await.unwrap().is_some());
+    assert!(larder.health().is_well);
+    larder.close().await;
+    assert!(modified() > before);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a mark, not a store's file")]
+fn another_start(mark: &std::path::Path) {
+    assert!(mark.exists());
+    std::fs::write(mark, "another start of the machine").unwrap();
+}
+
+fn kv_checkpoints(larder: &Larder) -> u64 {
+    larder.observe().into_iter().find(|store| store.store == StoreName::Kv).unwrap().checkpoint_count
+}

@@ -7,13 +7,14 @@ use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::Reading;
 use super::window::Row;
 use super::{links, sessions};
+use crate::full_text;
 use crate::store::{Failure, Outcome};
 
 /// Rows read in one transaction: a check must not pin the WAL.
 const PAGE_ROWS: usize = 2_000;
 
 /// What one query each counts, with what is wrong then.
-const CONTRADICTIONS: [(&str, &str); 6] = [
+const CONTRADICTIONS: [(&str, &str); 4] = [
     (
         "SELECT count(*) FROM body WHERE NOT EXISTS (SELECT 1 FROM place WHERE place.body_id = body.id)",
         "contents belong to no message",
@@ -32,19 +33,15 @@ const CONTRADICTIONS: [(&str, &str); 6] = [
          (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND summary = 0)",
         "sessions have wrong counts",
     ),
-    (
-        "SELECT count(*) FROM body WHERE text IS NOT NULL AND id NOT IN (SELECT id FROM body_text_docsize)",
-        "contents are not in the full-text index",
-    ),
-    (
-        "SELECT count(*) FROM body_text_docsize WHERE id NOT IN (SELECT id FROM body WHERE text IS NOT NULL)",
-        "entries of the full-text index belong to no content",
-    ),
 ];
 
 pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
     let mut after = (0, 0, 0);
     while let Some(last) = check_messages(context.connection, after, found)? {
+        if last <= after {
+            found(format!("the message {} stands behind the message {}: the rows are out of order", last.2, after.2));
+            break;
+        }
         after = last;
     }
     sessions::check(context.connection, found)?;
@@ -54,7 +51,8 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
             found(format!("{count} {what}"));
         }
     }
-    Ok(())
+    let texts = "SELECT id FROM body WHERE text IS NOT NULL";
+    Ok(full_text::check(context.connection, "body_text", texts, found)?)
 }
 
 /// A place's key: session, archived, id.

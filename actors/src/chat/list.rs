@@ -11,10 +11,10 @@ use rusqlite::{Connection, params, params_from_iter};
 use super::append::find_counter;
 use super::row::{self, COLUMNS, SOURCE};
 use super::sessions::{self, check_limit};
-use super::store::Reading;
+use super::store::{Chat, Reading};
 use crate::filter::{self, JsonColumn};
 use crate::full_text;
-use crate::store::Outcome;
+use crate::store::{Outcome, out_of_order, stored_name};
 
 /// A message's metadata, as filters read it.
 const METADATA: JsonColumn = JsonColumn { in_query: "body.metadata", in_index: "metadata" };
@@ -70,12 +70,20 @@ fn part(
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![session_id, archived, message.after.map(|id| id.0), message.limit + 1])?;
-    let (mut messages, mut bytes) = (Vec::new(), 0);
+    let (mut messages, mut bytes) = (Vec::<StoredMessage>::new(), 0);
     while let Some(row) = rows.next()? {
-        let message = row::read(row, 0)?.stored;
+        let read = row::read(row, 0)?.stored;
+        let behind = messages.last().map(|last| last.id).or(message.after);
+        let is_ordered = behind.is_none_or(|behind| match message.order {
+            MessageOrder::OldestFirst => behind < read.id,
+            MessageOrder::NewestFirst => behind > read.id,
+        });
+        if !is_ordered {
+            return Err(out_of_order::<Chat>());
+        }
         let is_enough = bytes >= PAGE_BYTES_MAX;
-        bytes += message.message.size_bytes();
-        messages.push(message);
+        bytes += read.message.size_bytes();
+        messages.push(read);
         if is_enough {
             break;
         }
@@ -137,7 +145,9 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome
     let (mut hits, first) = (Vec::new(), COLUMNS.split(',').count());
     while let Some(row) = rows.next()? {
         hits.push(SearchHit {
-            session: SessionId::new(row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?)?,
+            session: stored_name::<Chat, _>(SessionId::new(
+                row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?,
+            ))?,
             message: row::read(row, 0)?.stored,
             snippet: row.get(first + 1)?,
             score: row.get(first + 2)?,

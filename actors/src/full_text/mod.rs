@@ -5,9 +5,11 @@
 //!
 //! Always true: no text of a caller's is FTS5 syntax; a store keeps its index in the same transaction as its rows.
 
+mod check;
 mod index;
 mod query;
 
+pub(crate) use check::check;
 pub use index::TextIndex;
 pub use query::plain_query;
 

@@ -12,6 +12,10 @@ const PAGE_ROWS: usize = 2_000;
 pub(super) fn check(context: &ReadContext<'_, Kv>, found: &mut dyn FnMut(String)) -> Outcome<()> {
     let mut after = 0;
     while let Some(last) = check_page(context, after, found)? {
+        if last <= after {
+            found(format!("id {last} stands behind id {after}: the rows are out of order"));
+            break;
+        }
         after = last;
     }
     let orphan_count: u64 = context.connection.query_row(

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::scan::check_limit;
 use super::store::Kv;
-use crate::store::{Outcome, ReadContext, WriteContext};
+use crate::store::{Outcome, ReadContext, WriteContext, stored_name};
 
 /// Steps from one name to the next by the index, so that a large collection costs no more than a small one to find.
 const LIST: &str = "
@@ -28,9 +28,10 @@ pub(super) fn list(context: &ReadContext<'_, Kv>, message: &ListCollections) -> 
     let mut rows = statement.query(params![after, context.now.0, message.limit])?;
     let mut summaries = Vec::new();
     while let Some(row) = rows.next()? {
-        let name = CollectionName::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let name = CollectionName::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of sizes, exact below 2^53")]
         let value_bytes = row.get::<_, f64>(2)? as u64;
+        let name = stored_name::<Kv, _>(name)?;
         summaries.push(CollectionSummary { name, entry_count: row.get(1)?, value_bytes });
     }
     Ok(summaries)

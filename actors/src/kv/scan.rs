@@ -11,7 +11,7 @@ use rusqlite::types::Value as Sql;
 use super::fields;
 use super::row::{self, COLUMNS};
 use super::store::Kv;
-use crate::store::{Outcome, ReadContext};
+use crate::store::{Outcome, ReadContext, out_of_order, stored_name};
 
 /// A page ends once its values are this large, so that a page's memory is bounded whatever the values are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -34,13 +34,21 @@ pub(super) fn scan(context: &ReadContext<'_, Kv>, message: &ScanValues) -> Outco
     let sql = format!("SELECT key, {COLUMNS} FROM entry WHERE {} ORDER BY key {order} LIMIT ?", condition.sql);
     let mut statement = context.connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(condition.parameters))?;
-    let (mut entries, mut page_bytes) = (Vec::new(), 0);
+    let (mut entries, mut page_bytes) = (Vec::<KeyedEntry>::new(), 0);
     while let Some(row) = rows.next()? {
         if entries.len() == message.limit || page_bytes >= PAGE_BYTES_MAX {
-            let next = entries.last().map(|last: &KeyedEntry| last.key.clone());
+            let next = entries.last().map(|last| last.key.clone());
             return Ok(ScanPage { entries, next });
         }
-        let key = Key::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+        let key = stored_name::<Kv, _>(Key::new(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?))?;
+        let behind = entries.last().map(|last| &last.key).or(message.after.as_ref());
+        let is_ordered = behind.is_none_or(|behind| match message.direction {
+            Direction::Ascending => *behind < key,
+            Direction::Descending => *behind > key,
+        });
+        if !is_ordered {
+            return Err(out_of_order::<Kv>());
+        }
         let entry = row::read(row, 1)?.verify(message.collection.as_str(), key.as_str())?;
         page_bytes += entry.value.bytes.len();
         entries.push(KeyedEntry { key, entry });

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{checksum, find_live, find_version, format_code, sql_value};
 use super::store::{Kv, KvSettings};
-use crate::store::{Outcome, ReadContext, WriteContext};
+use crate::store::{Outcome, ReadContext, WriteContext, stored_name};
 
 /// Up to this many keys are read on the caller's thread: about 2 µs each.
 pub(super) const KEYS_IN_PLACE_MAX: usize = 64;
@@ -133,7 +133,8 @@ pub(super) fn delete_tagged(context: &mut Writing<'_>, message: &DeleteTagged) -
     };
     let mut deleted_count = 0;
     for key in keys {
-        deleted_count += u64::from(delete_key(context, &message.collection, &Key::new(key)?)?);
+        let key = stored_name::<Kv, _>(Key::new(key))?;
+        deleted_count += u64::from(delete_key(context, &message.collection, &key)?);
     }
     Ok(deleted_count)
 }
@@ -194,7 +195,8 @@ pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize
         rows.collect::<rusqlite::Result<Vec<(String, String)>>>()?
     };
     for (collection, key) in &expired {
-        delete_key(context, &CollectionName::new(collection)?, &Key::new(key)?)?;
+        let collection = stored_name::<Kv, _>(CollectionName::new(collection))?;
+        delete_key(context, &collection, &stored_name::<Kv, _>(Key::new(key))?)?;
     }
     Ok(expired.len())
 }

@@ -18,7 +18,7 @@ use larder_protocol::{Error as Kind, StoreName};
 
 use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
-use super::{busy, interrupt};
+use super::{busy, interrupt, unsynced};
 use crate::error::{Error, Result};
 use crate::full_text::TextIndex;
 
@@ -97,12 +97,31 @@ impl StoreFile {
     /// not on the disk, a later sync succeeds without them, and a commit behind them would be lost with them. Folded into
     /// the main file, they are written anew.
     fn fold_in_wal(&self, connection: &mut Connection) -> Result<()> {
-        if self.is_replicated {
+        if self.is_replicated || self.is_unsynced() {
             return Ok(());
         }
         let folded =
             without_waiting(connection, |connection| checkpoint::checkpoint(connection, CheckpointMode::Truncate));
-        folded.map(|_| ()).map_err(|e| self.failure("folding in the WAL it was left with", e))
+        folded.map(|_| ()).map_err(|e| {
+            if self.durability == Durability::Relaxed && super::fault::is_failed_sync(&e) {
+                self.mark_unsynced();
+            }
+            self.failure("folding in the WAL it was left with", e)
+        })
+    }
+
+    /// Tells whether the WAL may hold frames that a failed sync lost, so that nothing may be folded in.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        unsynced::is_marked(&self.unsynced_mark())
+    }
+
+    /// Remembers a failed sync for whoever opens the file before the machine is started anew.
+    pub(crate) fn mark_unsynced(&self) {
+        unsynced::set(&self.unsynced_mark());
+    }
+
+    fn unsynced_mark(&self) -> PathBuf {
+        self.path.with_file_name("locks").join(format!("{}.unsynced", self.store))
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.
@@ -241,7 +260,10 @@ impl StoreFile {
         let mut connection = Connection::open_with_flags(&self.path, flags)
             .map_err(|e| self.refused(format!("it cannot be opened ({e})"), e))?;
         harden(&mut connection)
-            .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.is_replicated))
+            .and_then(|()| {
+                let leaves_wal = self.is_replicated || self.is_unsynced();
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leaves_wal)
+            })
             .map_err(|e| self.failure("setting up a connection", e))?;
         Ok(connection)
     }

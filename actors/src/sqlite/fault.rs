@@ -35,7 +35,7 @@ impl Fault {
     /// Returns what `error` means.
     #[must_use]
     pub fn of(error: &rusqlite::Error) -> Self {
-        let rusqlite::Error::SqliteFailure(failure, _) = error else {
+        let rusqlite::Error::SqliteFailure(failure, text) = error else {
             return match error {
                 // A column of another type than the schema's: the row is not one that larder wrote.
                 rusqlite::Error::FromSqlConversionFailure(..)
@@ -52,6 +52,10 @@ impl Fault {
             ffi::SQLITE_IOERR_SHMSIZE => return Self::DiskFull,
             _ => {}
         }
+        // FTS5 gives a damaged index the code of a mistake in the statement.
+        if text.as_ref().is_some_and(|text| text.contains("invalid fts5 file format")) {
+            return Self::Corrupt;
+        }
         match failure.code {
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
                 Self::Contention
@@ -66,6 +70,21 @@ impl Fault {
             _ => Self::Statement,
         }
     }
+}
+
+/// Tells whether a sync failed: what it should have synced may never reach the disk, though a later sync succeeds.
+pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// Returns what an error of a COMMIT is: nothing of a caller's runs there, so a rule that is broken then is broken in tables
+/// that SQLite keeps for itself, such as a full-text index's, which only damage does.
+pub(crate) fn at_commit(error: rusqlite::Error) -> rusqlite::Error {
+    if Fault::of(&error) != Fault::Statement {
+        return error;
+    }
+    rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(error.to_string()))
 }
 
 /// Returns the caller's error for an SQLite error that happened while `doing` something.

@@ -16,3 +16,4 @@ pub mod snapshot;
 mod busy;
 pub(crate) mod interrupt;
 pub(crate) mod turn;
+pub(crate) mod unsynced;

@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::changes::ChangeSet;
+use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
 
@@ -40,6 +41,21 @@ impl Failure {
             Self::Sqlite(error) => fault::describe(S::NAME, doing, Written::NotApplied, error),
         }
     }
+}
+
+/// Takes a name out of a row. One that could not have been stored is damage, and not its reader's mistake.
+pub(crate) fn stored_name<S: Store, T>(name: Result<T, Kind>) -> Outcome<T> {
+    name.map_err(|refused| {
+        let detail = format!("a row holds a name that cannot be one ({refused})");
+        Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
+    })
+}
+
+/// Returns the failure of a read whose rows come in another order than their index has. Only a damaged index does so, and
+/// whoever continued behind such a row would read in circles.
+pub(crate) fn out_of_order<S: Store>() -> Failure {
+    let detail = "its rows are not in the order of their index".to_owned();
+    Kind::Corrupt { store: S::NAME, detail, written: Written::NotApplied }.into()
 }
 
 /// What a read sees: one connection that cannot change anything.
@@ -82,6 +98,7 @@ pub struct WriteContext<'a, S: Store> {
     /// The store's settings.
     pub settings: &'a S::Settings,
     pub(crate) changes: &'a mut ChangeSet,
+    pub(crate) process: &'a Process,
 }
 
 impl<S: Store> WriteContext<'_, S> {

@@ -37,6 +37,8 @@ pub enum FailpointAction {
     Panic,
     /// An I/O error, as SQLite would report it.
     Fail,
+    /// A sync that failed, as SQLite would report it.
+    FailToSync,
 }
 
 #[cfg(any(test, feature = "failpoints"))]
@@ -68,10 +70,8 @@ mod armed {
             match self.take(store, point) {
                 None => Ok(()),
                 Some(FailpointAction::Panic) => panic!("failpoint {point:?} of the {store} store"),
-                Some(FailpointAction::Fail) => Err(rusqlite::Error::SqliteFailure(
-                    ffi::Error::new(ffi::SQLITE_IOERR_READ),
-                    Some(format!("failpoint {point:?} of the {store} store")),
-                )),
+                Some(FailpointAction::Fail) => Err(failure(store, point, ffi::SQLITE_IOERR_READ)),
+                Some(FailpointAction::FailToSync) => Err(failure(store, point, ffi::SQLITE_IOERR_FSYNC)),
             }
         }
 
@@ -81,6 +81,11 @@ mod armed {
             *times = times.checked_sub(1)?;
             Some(*action)
         }
+    }
+
+    fn failure(store: StoreName, point: Failpoint, code: i32) -> rusqlite::Error {
+        let text = format!("failpoint {point:?} of the {store} store");
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(text))
     }
 }
 

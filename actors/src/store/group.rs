@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
-use super::handle::{Lease, StoreShared};
+use super::handle::{Custody, StoreShared, UNSYNCED};
 use super::job::Job;
 use super::status::StoreState;
 use super::{Store, StoreSettings};
@@ -55,7 +55,7 @@ pub(super) struct Group<S: Store> {
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
     /// Last, so that it is given back after the connection is closed.
-    _lease: Lease<S>,
+    _custody: Custody<S>,
 }
 
 /// A write in the open group.
@@ -83,13 +83,14 @@ enum After {
     Intact,
     /// Part of its changes, or none of the transaction, is left.
     Undone,
-    /// As `Undone`, and the connection is not to be trusted.
-    Panicked,
+    /// As `Undone`, and the connection is not to be trusted: a handler panicked, or SQLite ended the transaction by itself.
+    /// FTS5 then keeps totals that it could not read as if they were right, and writes them with the next commit.
+    Distrusted,
 }
 
 impl<S: Store> Group<S> {
-    pub(super) fn open(lease: Lease<S>) -> Result<Self> {
-        let shared = Arc::clone(lease.shared());
+    pub(super) fn open(custody: Custody<S>) -> Result<Self> {
+        let shared = Arc::clone(custody.shared());
         let settings = shared.settings.clone();
         let connection = shared.file.writer()?;
         let newest = shared
@@ -118,7 +119,7 @@ impl<S: Store> Group<S> {
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
-            _lease: lease,
+            _custody: custody,
         })
     }
 
@@ -214,6 +215,11 @@ impl<S: Store> Group<S> {
         if self.settings.durability == Durability::Durable {
             return Ok(());
         }
+        if self.shared.is_wal_unsynced() {
+            // A sync that succeeds now would not bring back what the failed one lost.
+            let (doing, cause) = ("flushing".to_owned(), UNSYNCED.to_owned());
+            return Err(Kind::Io { store: S::NAME, doing, cause, written: Written::Unknown }.into());
+        }
         let synced = self.write_synced_marker();
         synced.map_err(|e| {
             self.rollback();
@@ -227,8 +233,10 @@ impl<S: Store> Group<S> {
         // It cannot be changed inside a transaction.
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         let committed = self.begin_transaction().and_then(|()| self.commit_marker());
-        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-        committed
+        // Nor now, in one that failed: that error would stand for the one that counts.
+        self.rollback();
+        let relaxed = self.connection.pragma_update(None, "synchronous", "NORMAL");
+        committed.and(relaxed)
     }
 
     /// Ends the open transaction with a row in the change log that says nothing but that it was written.
@@ -291,10 +299,13 @@ impl<S: Store> Group<S> {
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
-        if self.shared.status.state() == StoreState::Quarantined {
+        if self.shared.status.state() == StoreState::Quarantined || self.shared.is_wal_unsynced() {
             return connection::leave_wal(&self.connection);
         }
         self.checkpoint(CheckpointMode::Truncate);
+        if self.shared.is_wal_unsynced() {
+            connection::leave_wal(&self.connection);
+        }
     }
 
     /// Says in the change log that the file was replaced by an older one, behind every sequence that was ever told: versions
@@ -317,9 +328,21 @@ impl<S: Store> Group<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.members.len() >= self.settings.group_messages_max
-            || self.size_bytes >= self.settings.group_bytes_max
+        // While the disk is full each write goes alone: the less it needs, the sooner there is room for it.
+        let is_disk_full = self.disk_full_at.is_some() && !self.members.is_empty();
+        is_disk_full
+            || self.members.len() >= self.settings.group_messages_max
+            || self.size_bytes >= self.group_bytes_max()
             || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
+    }
+
+    /// A group must not be larger than what the ballast can give: on a disk that is full right behind it, the WAL that holds
+    /// it could not be folded in.
+    fn group_bytes_max(&self) -> usize {
+        match usize::try_from(self.shared.ballast.bytes() / 2) {
+            Ok(room) if room > 0 => self.settings.group_bytes_max.min(room),
+            _ => self.settings.group_bytes_max,
+        }
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.
@@ -360,7 +383,8 @@ impl<S: Store> Group<S> {
 
     fn look_for_recovery(&mut self) {
         self.commit();
-        if self.shared.status.state() != StoreState::Degraded || self.broken.is_some() {
+        let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
+        if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
         if self.disk_full_at.is_some() {
@@ -403,7 +427,7 @@ impl<S: Store> Group<S> {
 
     /// Checkpoints without waiting for anybody.
     fn checkpoint(&mut self, mode: CheckpointMode) {
-        if self.shared.is_replicated {
+        if self.shared.is_replicated || self.shared.is_wal_unsynced() {
             return;
         }
         // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
@@ -413,7 +437,10 @@ impl<S: Store> Group<S> {
         match result {
             Ok(result) => self.shared.note_checkpoint(mode, result),
             // The data is safe in the WAL; the next checkpoint tries again.
-            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
+            Err(error) => {
+                self.shared.note_failed_sync(&error);
+                tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed");
+            }
         }
     }
 
@@ -468,6 +495,7 @@ impl<S: Store> Group<S> {
             now: now(),
             settings: &self.shared.store_settings,
             changes: &mut self.changes,
+            process: &self.shared.process,
         };
         let failpoint = if job.is_request() { Failpoint::Handler } else { Failpoint::Maintenance };
         let scope = job.scope();
@@ -484,14 +512,17 @@ impl<S: Store> Group<S> {
                 self.shared.status.panic_count.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(store = %S::NAME, message = job.name(), "a handler panicked; its change is undone");
                 job.fail(Kind::Panicked { store: S::NAME, message: job.name().to_owned() }.into());
-                return After::Panicked;
+                return After::Distrusted;
             }
         };
         if let super::Failure::Sqlite(error) = &failure {
             self.note_fault(error);
         }
         job.fail(failure.into_error::<S>(job.name()));
-        let is_intact = !self.connection.is_autocommit() && self.connection.total_changes() == changed_before;
+        if self.connection.is_autocommit() {
+            return After::Distrusted;
+        }
+        let is_intact = self.connection.total_changes() == changed_before;
         if is_intact {
             self.changes.undo_to(mark);
         }
@@ -528,7 +559,7 @@ impl<S: Store> Group<S> {
 
     fn restart_transaction(&mut self, after: &After) -> Result<()> {
         self.rollback();
-        if *after == After::Panicked {
+        if *after == After::Distrusted {
             self.reopen()?;
         }
         self.begin_transaction()
@@ -578,6 +609,7 @@ impl<S: Store> Group<S> {
             self.fate = Fate::Committed;
             return Ok(());
         };
+        let error = fault::at_commit(error);
         self.note_fault(&error);
         self.rollback();
         if Fault::of(&error) == Fault::Contention {
@@ -641,7 +673,7 @@ impl<S: Store> Group<S> {
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
             }
         }
-        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none();
+        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none() && !self.shared.is_wal_unsynced();
         if is_well && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
@@ -667,6 +699,8 @@ impl<S: Store> Group<S> {
             Fault::Corrupt => self.shared.enter(StoreState::Quarantined, Some(error.to_string())),
             Fault::Contention | Fault::Statement | Fault::Interrupted | Fault::NoMemory => {}
         }
+        // Last, since its reason lasts.
+        self.shared.note_failed_sync(error);
     }
 }
 

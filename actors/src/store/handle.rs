@@ -21,6 +21,7 @@ use super::admission::{Admission, Permit};
 use super::context::{Failure, Outcome, ReadContext};
 use super::failpoints::{Failpoint, Failpoints};
 use super::job::WriteJob;
+use super::lease::Process;
 use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
@@ -31,7 +32,8 @@ use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
-use crate::sqlite::connection::{self, StoreFile};
+use crate::sqlite::connection::{self, Durability, StoreFile};
+use crate::sqlite::fault;
 use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
@@ -57,6 +59,8 @@ pub struct StoreOpening<S: Store> {
     pub wal_grew: Arc<Notify>,
     /// The runtime that timers and actors live on, whatever the caller's is.
     pub runtime: Handle,
+    /// This process, for the leases it holds.
+    pub process: Process,
     /// Where the store was told to fail.
     pub failpoints: Arc<Failpoints>,
 }
@@ -74,13 +78,14 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) ballast: Arc<Ballast>,
     /// The end of the actor is wanted.
     is_closing: AtomicBool,
-    lease: LeaseState,
+    custody: CustodyState,
     /// Told when the state becomes [`StoreState::Quarantined`].
     quarantined: Notify,
     presence_path: Option<PathBuf>,
     /// Held while this process has the file open.
     presence: Mutex<Option<Presence>>,
     failpoints: Arc<Failpoints>,
+    pub(super) process: Process,
     pub(super) failures_in_a_row: AtomicU32,
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
@@ -122,6 +127,49 @@ impl<S: Store> StoreShared<S> {
         }
         let what = self.file.path.display().to_string();
         Kind::Refused { what, reason: "another process has it open, or replaces it".to_owned() }.into()
+    }
+
+    /// Notes that a sync failed, in a relaxed store: frames that are committed may never reach the disk, though later syncs
+    /// succeed. The main file is sound, and stays so as long as nothing is folded into it: a power cut in the middle of that
+    /// would find neither the old pages nor the frames. So from here on nothing is, until the folder is opened again.
+    pub(super) fn note_failed_sync(&self, error: &rusqlite::Error) {
+        if self.settings.durability == Durability::Relaxed && fault::is_failed_sync(error) {
+            if !self.status.is_wal_unsynced.swap(true, Ordering::AcqRel) {
+                self.file.mark_unsynced();
+            }
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        }
+    }
+
+    /// Whether the last connection to close must not fold the WAL in: nobody would hear of a sync that fails then.
+    fn must_leave_wal(&self) -> bool {
+        let is_relaxed = self.settings.durability == Durability::Relaxed;
+        self.is_wal_unsynced() || (is_relaxed && self.status.wal_frames.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Enters the state of a store whose file is open.
+    pub(super) fn enter_open(&self) {
+        if self.is_wal_unsynced() {
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        } else {
+            self.enter(StoreState::Serving, None);
+        }
+    }
+
+    /// Takes up what an earlier process found out about the WAL. A durable store cannot keep its promise on such a file.
+    fn inherit_unsynced(&self) -> Result<()> {
+        let is_unsynced = self.file.is_unsynced();
+        if is_unsynced && self.settings.durability == Durability::Durable {
+            let reason = format!("{UNSYNCED}; or start the machine anew, or open the store as relaxed");
+            return Err(Kind::Refused { what: format!("file {}", self.file.path.display()), reason }.into());
+        }
+        self.status.is_wal_unsynced.store(is_unsynced, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the WAL must stay as it is.
+    pub(super) fn is_wal_unsynced(&self) -> bool {
+        self.status.is_wal_unsynced.load(Ordering::Acquire)
     }
 
     /// Passes a place where a test may have told the store to fail.
@@ -185,21 +233,21 @@ impl<S: Store> StoreShared<S> {
 }
 
 /// The right to have the file open for writing in this process, held by one incarnation of the actor at a time.
-pub(super) struct Lease<S: Store> {
+pub(super) struct Custody<S: Store> {
     shared: Arc<StoreShared<S>>,
 }
 
-/// Whether some incarnation holds the [`Lease`].
+/// Whether some incarnation holds the [`Custody`].
 #[derive(Debug, Default)]
-pub(super) struct LeaseState {
+pub(super) struct CustodyState {
     is_taken: Mutex<bool>,
     released: Condvar,
 }
 
-impl<S: Store> Lease<S> {
+impl<S: Store> Custody<S> {
     /// Waits until the former holder has closed its connection. Blocks.
     pub(super) fn acquire(shared: &Arc<StoreShared<S>>) -> Self {
-        let LeaseState { is_taken, released } = &shared.lease;
+        let CustodyState { is_taken, released } = &shared.custody;
         let mut is_taken = is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         while *is_taken {
             is_taken = released.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
@@ -213,10 +261,10 @@ impl<S: Store> Lease<S> {
     }
 }
 
-impl<S: Store> Drop for Lease<S> {
+impl<S: Store> Drop for Custody<S> {
     fn drop(&mut self) {
-        *self.shared.lease.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.shared.lease.released.notify_all();
+        *self.shared.custody.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.shared.custody.released.notify_all();
     }
 }
 
@@ -305,6 +353,7 @@ impl<S: Store> StoreHandle<S> {
         let beginning = runtime.spawn_blocking(move || {
             opened.announce()?;
             opened.file.prepare()?;
+            opened.inherit_unsynced()?;
             // Open from before the writer is until after it: see `Inner::guard`.
             Ok::<_, Error>((opened.file.reader()?, Beginning::open(opened)?))
         });
@@ -394,7 +443,7 @@ impl<S: Store> StoreHandle<S> {
         let opened = opened.map_err(|lost| failed::<S>(lost.to_string()))??;
         *guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
         readers.reopen();
-        shared.enter(StoreState::Serving, None);
+        shared.enter_open();
         Ok(())
     }
 
@@ -479,12 +528,24 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
-    /// Runs any read on a reader thread, admitted and bounded by its deadline like every request.
+    /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
     pub(super) async fn on_thread<T: Send + 'static>(
         &self,
         name: &'static str,
         size_bytes: usize,
         options: RequestOptions,
+        read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let age_max = Some(self.inner.shared.settings.reader_age_max);
+        self.on_thread_until(name, size_bytes, options, age_max, read).await
+    }
+
+    async fn on_thread_until<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        size_bytes: usize,
+        options: RequestOptions,
+        age_max: Option<Duration>,
         read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = self.deadline(&options);
@@ -493,7 +554,7 @@ impl<S: Store> StoreHandle<S> {
         let (reply, answer) = oneshot::channel();
         let guard = CallOffOnDrop(&ticket);
         let shared = Arc::clone(&self.inner.shared);
-        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), permit, reply, read))?;
+        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), age_max, permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
             Some(Ok(answer)) => answer,
@@ -556,7 +617,8 @@ impl<S: Store> StoreHandle<S> {
             }
             Ok(findings)
         };
-        self.on_thread("check", 0, options, read).await
+        // No age either: what it pins of the WAL is its price.
+        self.on_thread_until("check", 0, options, None, read).await
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See
@@ -585,7 +647,9 @@ impl<S: Store> StoreHandle<S> {
             idle_for: shared.status.idle_for(),
         };
         match next_checkpoint(wal, &shared.settings.checkpoint) {
-            Some(mode) if !shared.is_replicated && !self.is_stopped() => self.checkpoint(mode),
+            Some(mode) if !shared.is_replicated && !shared.is_wal_unsynced() && !self.is_stopped() => {
+                self.checkpoint(mode)
+            }
             _ => Ok(()),
         }
     }
@@ -610,6 +674,7 @@ impl<S: Store> StoreHandle<S> {
                 Ok(())
             }
             Err(error) => {
+                shared.note_failed_sync(&error);
                 *slot = None;
                 Err(crate::sqlite::fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
             }
@@ -623,7 +688,7 @@ impl<S: Store> StoreHandle<S> {
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
-        let lease_of = Arc::clone(shared);
+        let custody_of = Arc::clone(shared);
         let closed = async {
             if shared.status.state() == StoreState::Quarantined {
                 self.set_aside().await;
@@ -635,8 +700,11 @@ impl<S: Store> StoreHandle<S> {
             self.end();
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
-            let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
-            guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let _ = runtime.spawn_blocking(move || drop(Custody::acquire(&custody_of))).await;
+            let guard = guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(guard) = guard.filter(|_| shared.must_leave_wal()) {
+                connection::leave_wal(&guard);
+            }
             shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
         let is_drained = deadline.wait(closed).await.is_some();
@@ -687,6 +755,9 @@ impl<S: Store> StoreHandle<S> {
     }
 }
 
+/// Why a relaxed store whose sync failed is degraded.
+pub(super) const UNSYNCED: &str = "a sync failed: what was written since the last good one may not survive a power cut; take a snapshot and restore it";
+
 fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
@@ -723,6 +794,7 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         events,
         wal_grew,
         failpoints,
+        process,
         ..
     } = opening;
     StoreShared {
@@ -734,11 +806,12 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         is_replicated,
         ballast,
         is_closing: AtomicBool::new(false),
-        lease: LeaseState::default(),
+        custody: CustodyState::default(),
         quarantined: Notify::new(),
         presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),
         presence: Mutex::default(),
         failpoints,
+        process,
         failures_in_a_row: AtomicU32::new(0),
         settings,
         store_settings,
@@ -817,6 +890,7 @@ fn thread_read<S: Store, T: Send + 'static>(
     shared: Arc<StoreShared<S>>,
     name: &'static str,
     ticket: Arc<Ticket>,
+    age_max: Option<Duration>,
     permit: Permit,
     reply: oneshot::Sender<Result<T>>,
     read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
@@ -824,7 +898,7 @@ fn thread_read<S: Store, T: Send + 'static>(
     Box::new(move |connection| {
         let answer = match connection {
             Ok(connection) if ticket.start(connection) => {
-                let scope = ticket.scope(None);
+                let scope = ticket.scope(age_max);
                 let answer = readers::run(S::NAME, name, connection, |connection| {
                     shared.failpoint(Failpoint::ReadOnThread)?;
                     read(connection)

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::Store;
 use super::group::Group;
-use super::handle::{Lease, StoreShared};
+use super::handle::{Custody, StoreShared};
 use super::job::Job;
 use super::maintenance;
 use super::status::StoreState;
@@ -74,7 +74,7 @@ impl<S: Store> Beginning<S> {
     /// Opens the file for the first incarnation, here and not in the actor: kameo would spend its restarts on a file that
     /// cannot be opened, while the caller has long been told so. Blocks.
     pub(super) fn open(shared: Arc<StoreShared<S>>) -> Result<Self, Error> {
-        let group = Group::open(Lease::acquire(&shared))?;
+        let group = Group::open(Custody::acquire(&shared))?;
         Ok(Self { shared, first: Arc::new(Mutex::new(Some(group))) })
     }
 }
@@ -99,9 +99,9 @@ impl<S: Store> Actor for Writer<S> {
             Some(group) => Some(group),
             None if shared.status.state() == StoreState::Quarantined => return Ok(Self { group: None, shared }),
             // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
-            None => Some(restart(Lease::acquire(&shared))?),
+            None => Some(restart(Custody::acquire(&shared))?),
         };
-        shared.enter(StoreState::Serving, None);
+        shared.enter_open();
         Ok(Self { group, shared })
     }
 
@@ -151,14 +151,14 @@ impl<S: Store> Actor for Writer<S> {
 
 /// Opens the file again after a failure, with the pause that the number of failures in a row asks for.
 #[expect(clippy::disallowed_methods, reason = "back-off on the store's own thread, before it serves anything")]
-fn restart<S: Store>(lease: Lease<S>) -> Result<Group<S>, Error> {
-    let shared = lease.shared();
+fn restart<S: Store>(custody: Custody<S>) -> Result<Group<S>, Error> {
+    let shared = custody.shared();
     shared.status.restart_count.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(back_off(shared.failures_in_a_row.fetch_add(1, Ordering::AcqRel)));
     // Whatever was committed last, memory may not have been told.
     S::forget(&shared.memory);
     let told = Arc::clone(shared);
-    let opened = shared.file.prepare_existing().and_then(|()| Group::open(lease));
+    let opened = shared.file.prepare_existing().and_then(|()| Group::open(custody));
     opened.inspect_err(|error| told.enter(StoreState::Restarting, Some(described(error))))
 }
 
@@ -249,7 +249,8 @@ impl<S: Store> Writer<S> {
         self.shared.replace_presence(swap)?;
         self.shared.file.prepare_existing()?;
         S::forget(&self.shared.memory);
-        let mut group = Group::open(Lease::acquire(&self.shared))?;
+        self.shared.status.is_wal_unsynced.store(self.shared.file.is_unsynced(), Ordering::Release);
+        let mut group = Group::open(Custody::acquire(&self.shared))?;
         group.note_restored()?;
         self.group = Some(group);
         Ok(())

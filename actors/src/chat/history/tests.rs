@@ -12,7 +12,7 @@ use super::super::window::rows::Rows;
 use super::super::{Chat, ChatSettings, append, edit, list};
 use super::*;
 use crate::sqlite::connection::{Durability, StoreFile};
-use crate::store::{ChangeSet, StoreSettings, WriteContext, store_file};
+use crate::store::{ChangeSet, Process, StoreSettings, WriteContext, store_file};
 
 /// A message, and what is done to it.
 #[derive(Debug, Clone)]
@@ -73,8 +73,14 @@ fn fill(steps: &[Step], summary: Option<usize>) -> Filled {
     let mut changes = ChangeSet::default();
     changes.reset(Sequence(0));
     connection.execute_batch("BEGIN").unwrap();
-    let mut context =
-        WriteContext::<Chat> { connection: &connection, now: Timestamp(1), settings: &settings, changes: &mut changes };
+    let process = Process { folder: folder.path().to_path_buf(), name: "1".to_owned() };
+    let mut context = WriteContext::<Chat> {
+        connection: &connection,
+        now: Timestamp(1),
+        settings: &settings,
+        changes: &mut changes,
+        process: &process,
+    };
     for (at, step) in steps.iter().enumerate() {
         let messages = vec![message(step)];
         let tokens = vec![count_message(settings.counter.counter(), &messages[0]).unwrap()];

@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::{
-    Failpoints, MACHINERY_TABLES, Outcome, ReadContext, ReadHandler, ReadLane, Store, StoreEvent, StoreHandle,
+    Failpoints, MACHINERY_TABLES, Outcome, Process, ReadContext, ReadHandler, ReadLane, Store, StoreEvent, StoreHandle,
     StoreOpening, StoreSettings, StoreState, WriteContext, WriteHandler,
 };
 use crate::Result;
@@ -320,6 +320,7 @@ async fn try_open_in(
         events: sender,
         wal_grew: Arc::new(Notify::new()),
         runtime: Handle::current(),
+        process: Process { folder: folder.path().to_owned(), name: "test".to_owned() },
         failpoints: Arc::clone(&failpoints),
     };
     match within(StoreHandle::<Notebook>::start(&parent, opening)).await {
