@@ -128,16 +128,8 @@ fn blocks_json(blocks: &[ContentBlock]) -> Outcome<String> {
 /// Decodes the columns of [`COLUMNS`], which begin at `first`, and verifies them.
 pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
     let (id, body_id): (u64, u64) = (row.get(first)?, row.get(first + 1)?);
-    let body = Body {
-        role: row.get(first + 11)?,
-        text: row.get(first + 12)?,
-        blocks: row.get(first + 13)?,
-        name: row.get(first + 14)?,
-        metadata: row.get(first + 15)?,
-        extra: row.get(first + 16)?,
-        client_id: row.get(first + 17)?,
-        created_ms: row.get(first + 18)?,
-    };
+    // Bytes that are no text are this message's damage, and not the file's.
+    let body = read_body(row, first + 11).map_err(|_| corrupt(id, "cannot be read"))?;
     if body.checksum(body_id) != row.get::<_, i64>(first + 19)? {
         return Err(corrupt(id, "does not match its checksum"));
     }
@@ -159,6 +151,19 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
         archived: row.get(first + 2)?,
     };
     Ok(ReadMessage { stored, counter_id, tokens })
+}
+
+fn read_body(row: &Row<'_>, first: usize) -> rusqlite::Result<Body> {
+    Ok(Body {
+        role: row.get(first)?,
+        text: row.get(first + 1)?,
+        blocks: row.get(first + 2)?,
+        name: row.get(first + 3)?,
+        metadata: row.get(first + 4)?,
+        extra: row.get(first + 5)?,
+        client_id: row.get(first + 6)?,
+        created_ms: row.get(first + 7)?,
+    })
 }
 
 fn corrupt(id: u64, what: &str) -> Failure {
