@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --bench checkpoints                    # 20 s each, three rounds
 //! LARDER_SECONDS=5 LARDER_ROUNDS=1 cargo bench --bench checkpoints
+//! LARDER_FRAMES=1000,2000,4000 cargo bench --bench checkpoints     # another policy: background, writer idle, writer hard
 //! ```
 //!
 //! Start at [`main`]. Both sides have the same callers, who wait for each answer, the same table, values and durability, and
@@ -160,7 +161,16 @@ fn watch(file: PathBuf) -> impl FnOnce() -> u64 {
 struct Ours(Larder);
 
 async fn larder_side(folder: PathBuf) -> Ours {
-    Ours(Larder::open(folder).await.expect("the larder opens"))
+    let mut builder = Larder::builder(folder);
+    if let Ok(text) = std::env::var("LARDER_FRAMES") {
+        let frames: Vec<u32> = text.split(',').map(|number| number.parse().expect("three numbers")).collect();
+        builder = builder.kv(|kv| {
+            kv.common.checkpoint.background_frames = frames[0];
+            kv.common.checkpoint.writer_idle_frames = frames[1];
+            kv.common.checkpoint.writer_hard_frames = frames[2];
+        });
+    }
+    Ours(builder.open().await.expect("the larder opens"))
 }
 
 impl Side for Ours {
