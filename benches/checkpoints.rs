@@ -14,6 +14,11 @@
 //! Always true: a request's latency is from before it is sent until its commit is acknowledged; the WAL's length is its
 //! file's, looked at every few milliseconds.
 #![expect(clippy::print_stdout, reason = "prints its figures")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "figures of rounds that there are, exact below 2^53"
+)]
 #![expect(clippy::expect_used, reason = "a load that fails has nothing to measure")]
 #![expect(clippy::disallowed_methods, reason = "SQLite alone, and files' sizes")]
 

@@ -11,5 +11,6 @@ pub mod full_text;
 pub mod kv;
 pub mod sqlite;
 pub mod store;
+pub mod vector_index;
 
 pub use error::{Error, Result};

@@ -22,7 +22,7 @@ use crate::time::Timestamp;
 
 pub use messages::{
     AppendMessages, Appended, ArchiveMessages, DeleteMessages, EditMessage, GetWindow, ListMessages, ListUncounted,
-    MessageOrder, MessagePage, PinMessage, PutCounts, PutSummary, Retention, TrimSession,
+    MessageOrder, MessagePage, PinMessage, PutCounts, PutSummary, Retention, TrimSession, Trimmed,
 };
 pub use sessions::{
     ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, PutSession, SearchHit,

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::{FieldPath, Filter};
+use crate::lease::{Fencing, LeaseGrant};
 use crate::message::message;
-use crate::names::{CollectionName, Key, Tag, Version};
+use crate::names::{CollectionName, Key, LeaseName, Tag, Version};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -191,6 +192,43 @@ pub struct PopValue {
 }
 message!(Kv, PopValue => Option<Entry>, |m| m.key.as_str().len());
 
+/// Takes a lease for `duration`, unless somebody has it whose time is not over and whose process lives.
+///
+/// Whoever has it does alone what the lease's name stands for, and shows the fencing number with what it writes then
+/// ([`Operation::RequireLease`]). Sending it twice finds the lease held, by oneself, unless both carry one idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeLease {
+    /// Which.
+    pub lease: LeaseName,
+    /// How long others must leave it, from now; sooner, if this process dies.
+    pub duration: Duration,
+}
+message!(Kv, TakeLease => LeaseGrant, |m| m.lease.as_str().len());
+
+/// Lets the caller's holding last for `duration` from now; answers until when. A conflict, if it was overtaken.
+///
+/// Sending it twice counts from the second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendLease {
+    /// Which.
+    pub lease: LeaseName,
+    /// The caller's holding.
+    pub fencing: Fencing,
+    /// How long others must leave it, from now.
+    pub duration: Duration,
+}
+message!(Kv, ExtendLease => Timestamp, |m| m.lease.as_str().len());
+
+/// Gives a lease back; answers whether the holding was the current one. Sending it twice changes nothing more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseLease {
+    /// Which.
+    pub lease: LeaseName,
+    /// The caller's holding; another's is not given back.
+    pub fencing: Fencing,
+}
+message!(Kv, ReleaseLease => bool, |m| m.lease.as_str().len());
+
 /// Applies a list of operations in order, all or none: the first precondition that fails undoes the whole and is
 /// answered as a conflict that names it.
 ///
@@ -216,6 +254,13 @@ pub enum Operation {
         /// In which state.
         state: RequiredState,
     },
+    /// Requires a holding of a lease to be the current one, in time or not.
+    RequireLease {
+        /// Which.
+        lease: LeaseName,
+        /// The caller's holding.
+        fencing: Fencing,
+    },
     /// Stores a value.
     Put(PutValue),
     /// Deletes a key, if it is there.
@@ -228,6 +273,7 @@ impl Operation {
     fn size_bytes(&self) -> usize {
         let heap = match self {
             Self::Require { key, .. } => key.as_str().len(),
+            Self::RequireLease { lease, .. } => lease.as_str().len(),
             Self::Put(put) => put_bytes(&put.key, &put.value, &put.tags),
             Self::Delete(delete) => delete.key.as_str().len(),
             Self::Increment(increment) => increment.key.as_str().len(),

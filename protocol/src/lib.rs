@@ -9,8 +9,10 @@ pub mod chat;
 pub mod codec;
 mod error;
 pub mod filter;
+mod full_text;
 mod json_text;
 pub mod kv;
+pub mod lease;
 pub mod limits;
 mod message;
 mod names;
@@ -18,8 +20,11 @@ mod time;
 mod value;
 
 pub use error::{Class, Error, Result, Written};
+pub use full_text::Tokenizer;
 pub use json_text::JsonText;
 pub use message::{Message, RequestOptions};
-pub use names::{ClientMessageId, CollectionName, IdempotencyKey, Key, Sequence, SessionId, StoreName, Tag, Version};
+pub use names::{
+    ClientMessageId, CollectionName, IdempotencyKey, Key, LeaseName, Sequence, SessionId, StoreName, Tag, Version,
+};
 pub use time::Timestamp;
 pub use value::{Format, Value};

@@ -10,6 +10,8 @@ pub const TAG_BYTES_MAX: usize = 256;
 pub const TAGS_PER_ENTRY_MAX: usize = 64;
 /// Longest idempotency key, in bytes of UTF-8.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// Longest name of a lease, in bytes of UTF-8.
+pub const LEASE_NAME_BYTES_MAX: usize = 1024;
 /// Most items in one message (a batch, a list of keys, a transaction's operations).
 pub const BATCH_ITEMS_MAX: usize = 100_000;
 /// Most rows in one page of a list or scan.

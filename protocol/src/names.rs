@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::limits::{
     CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
-    SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+    LEASE_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -91,6 +91,11 @@ checked_text! {
     ///
     /// Sending the same write again under the same key returns the first outcome; a different write is a conflict.
     IdempotencyKey, "idempotency key", IDEMPOTENCY_KEY_BYTES_MAX
+}
+
+checked_text! {
+    /// The name of a lease: 1 to [`LEASE_NAME_BYTES_MAX`] bytes of UTF-8 without NUL.
+    LeaseName, "lease name", LEASE_NAME_BYTES_MAX
 }
 
 checked_text! {

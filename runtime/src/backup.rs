@@ -30,7 +30,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use larder_actors::sqlite::presence::Presence;
 use larder_actors::sqlite::snapshot;
+use larder_actors::store::presence_path;
 use larder_actors::{Error, Result};
 use larder_protocol::{Error as Kind, StoreName, Timestamp, Written};
 use serde::{Deserialize, Serialize};
@@ -83,7 +85,7 @@ impl ManifestFile {
     }
 }
 
-fn file_name(store: StoreName) -> String {
+pub(crate) fn file_name(store: StoreName) -> String {
     format!("{store}.db")
 }
 
@@ -100,6 +102,10 @@ pub(crate) fn take(settings: &Settings, snapshots: &Path) -> Result<Snapshot> {
 }
 
 fn fill(settings: &Settings, folder: &Path) -> Result<Snapshot> {
+    // A store that is being restored is waited for; from here on none is.
+    let files = existing_files(settings);
+    let present = files.iter().map(|file| Presence::shared(&presence_path(&settings.path, file.store)));
+    let _present = present.collect::<std::io::Result<Vec<_>>>().map_err(|e| failed(&settings.path, "locking it", e))?;
     let pinned = snapshot::pin(&existing_files(settings))?;
     let taken_ms = Timestamp::from(SystemTime::now()).0;
     let stores = pinned.copy_to(folder)?;
@@ -162,13 +168,40 @@ pub fn restore(snapshot: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<S
     }
     create_private(folder)?;
     for file in &manifest.files {
-        let (from, to) = (snapshot.join(file.name()), folder.join(file.name()));
-        let copied = fs::copy(&from, &to).and_then(|_| sync(&to)).and_then(|()| make_private(&to));
-        copied.map_err(|e| failed(&to, "copying it", e))?;
-        verify(folder, file)?;
+        copy(snapshot, file, folder)?;
     }
     sync(folder).map_err(|e| failed(folder, "syncing it", e))?;
     Ok(summary(folder, &manifest))
+}
+
+/// A snapshot whose copy of one store is what its manifest says.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) snapshot: Snapshot,
+    file: ManifestFile,
+}
+
+impl Verified {
+    /// Copies the store's file to `folder`, and verifies the copy.
+    pub(crate) fn copy_to(&self, folder: &Path) -> Result<()> {
+        copy(&self.snapshot.path, &self.file, folder)
+    }
+}
+
+/// Verifies one store's file in a snapshot.
+pub(crate) fn verify_store(snapshot: &Snapshot, store: StoreName) -> Result<Verified> {
+    let manifest = read_manifest(&snapshot.path)?;
+    let file = manifest.files.into_iter().find(|file| file.store == store);
+    let file = file.ok_or_else(|| refused(&snapshot.path, "it no longer holds the store"))?;
+    verify(&snapshot.path, &file)?;
+    Ok(Verified { snapshot: snapshot.clone(), file })
+}
+
+fn copy(snapshot: &Path, file: &ManifestFile, folder: &Path) -> Result<()> {
+    let (from, to) = (snapshot.join(file.name()), folder.join(file.name()));
+    let copied = fs::copy(&from, &to).and_then(|_| sync(&to)).and_then(|()| make_private(&to));
+    copied.map_err(|e| failed(&to, "copying it", e))?;
+    verify(folder, file)
 }
 
 fn summary(path: &Path, manifest: &Manifest) -> Snapshot {
@@ -240,7 +273,7 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-fn create_private(folder: &Path) -> Result<()> {
+pub(crate) fn create_private(folder: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -260,17 +293,17 @@ fn make_private(_path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(unix)]
-fn sync(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// A folder cannot be opened there, and a file must be opened for writing.
 #[cfg(not(unix))]
-fn sync(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     if path.is_dir() { Ok(()) } else { fs::OpenOptions::new().write(true).open(path)?.sync_all() }
 }
 
-fn failed(path: &Path, doing: &str, source: std::io::Error) -> Error {
+pub(crate) fn failed(path: &Path, doing: &str, source: std::io::Error) -> Error {
     let reason = format!("{doing} failed ({source})");
     Error::caused_by(Kind::Refused { what: path.display().to_string(), reason }, source)
 }

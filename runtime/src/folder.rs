@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use larder_actors::store::Process;
 use uuid::Uuid;
 
 use crate::error::OpenError;
@@ -46,6 +47,12 @@ impl Folder {
         }
         let process = ProcessFile::create(&path)?;
         Ok(Self { path, _lock: lock, process })
+    }
+
+    /// Returns this process among those that have the folder open.
+    pub(crate) fn process(&self) -> Process {
+        let name = self.process.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Process { folder: self.path.join("processes"), name }
     }
 
     pub(crate) fn path(&self) -> &Path {

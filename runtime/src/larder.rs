@@ -5,7 +5,7 @@
 //! Always true: actors, timers and checkpoints live on the runtime's own threads, so that any caller's runtime will do;
 //! dropping a larder without closing it is as safe as a crash.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,9 +14,13 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use kameo::actor::ActorRef;
 use larder_actors::sqlite::ballast::Ballast;
-use larder_actors::store::{Ask, Notices, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState};
+use larder_actors::sqlite::presence::Presence;
+use larder_actors::store::{
+    Ask, Failpoints, Notices, Process, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
+    presence_path,
+};
 use larder_actors::{Error, Result};
-use larder_protocol::{Error as Kind, RequestOptions, Sequence, StoreName, Written};
+use larder_protocol::{Class, Error as Kind, RequestOptions, Sequence, StoreName, Written};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, RwLock, broadcast};
@@ -28,6 +32,7 @@ use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::kv::Kv;
 use crate::open::{self, Builder};
+use crate::quarantine;
 use crate::request::Request;
 use crate::settings::{Replicator, Settings, Sharing};
 use crate::stores::{Hosted, Running, RunningStore, Stores, existing_files, snapshot};
@@ -77,6 +82,10 @@ pub(crate) struct Shared {
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
     ballast: Arc<Ballast>,
+    failpoints: Arc<Failpoints>,
+    process: Process,
+    /// Held while a store is restored.
+    restoring: tokio::sync::Mutex<()>,
     /// How often the folder was opened and neither closed nor dropped.
     open_count: AtomicUsize,
     /// Held for reading while a store starts, so that a close comes before or behind it.
@@ -139,6 +148,16 @@ impl CloseReport {
     pub fn is_clean(&self) -> bool {
         self.undelivered.is_empty()
     }
+}
+
+/// What became of a store that was restored from a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoredStore {
+    /// Where its file came from.
+    pub snapshot: Snapshot,
+    /// The folder with the damaged files.
+    pub damaged: PathBuf,
 }
 
 /// How closely to look for damage.
@@ -391,6 +410,75 @@ impl Larder {
         taken.unwrap_or_else(|_| Err(shutting_down(StoreName::Kv)))
     }
 
+    /// Replaces the file of a quarantined store by its copy in the newest snapshot below `snapshots` that is sound, and serves
+    /// again. The damaged files are kept, in the folder's `quarantine`. Other stores do not notice.
+    ///
+    /// What was written since the snapshot is only in the damaged files. Subscribers hear of a change of kind `restore` that
+    /// names nothing: anything may have changed. Sequences go on behind the newest that this process told anybody. Other
+    /// processes that have the store quarantined open the folder again. A crash meanwhile leaves the one file or the other.
+    ///
+    /// # Errors
+    /// [`Refused`](Kind::Refused) when the store is not quarantined and can be opened, or while another process has its
+    /// file open; [`NotFound`](Kind::NotFound) when no snapshot holds the store; [`Corrupt`](Kind::Corrupt) when none
+    /// that does is sound. The store is then as it was.
+    pub async fn restore_store(&self, store: StoreName, snapshots: impl AsRef<Path>) -> Result<RestoredStore> {
+        let (larder, snapshots) = (self.clone(), snapshots.as_ref().to_owned());
+        // In a task of its own: a caller that goes away does not stop half way.
+        let restored = self.shared().handle.spawn(async move {
+            match store {
+                StoreName::Kv => larder.restore::<larder_actors::kv::Kv>(snapshots).await,
+                StoreName::Chat => larder.restore::<larder_actors::chat::Chat>(snapshots).await,
+                other => Err(Kind::NotFound { what: format!("the {other} store") }.into()),
+            }
+        });
+        restored.await.unwrap_or_else(|_| Err(shutting_down(store)))
+    }
+
+    async fn restore<S: Hosted>(&self, snapshots: PathBuf) -> Result<RestoredStore> {
+        let shared = self.shared();
+        let _alone = shared.restoring.lock().await;
+        let folder = shared.settings.path.clone();
+        let quarantined = match self.store::<S>().await {
+            Ok(store) if store.observe().state == StoreState::Quarantined => Some(store),
+            Ok(_) => return Err(refused(S::NAME, "it is not quarantined")),
+            // It cannot even be opened.
+            Err(error) if matches!(error.class(), Class::Corrupt | Class::Refused) => None,
+            Err(error) => return Err(error),
+        };
+        let staged = shared.handle.spawn_blocking(move || {
+            let verified = quarantine::newest(&snapshots, S::NAME)?;
+            let damaged = quarantine::stage(&folder, S::NAME, &verified)?;
+            Ok::<_, Error>(RestoredStore { snapshot: verified.snapshot, damaged })
+        });
+        let restored = staged.await.map_err(|_| shutting_down(S::NAME))??;
+        let folder = shared.settings.path.clone();
+        let replaced = match quarantined {
+            Some(store) => store.replace_file(move || quarantine::roll_forward(&folder, S::NAME)).await,
+            // The next use starts the store, which first of all finishes what is staged.
+            None => self.store::<S>().await.map(drop),
+        };
+        if let Err(error) = replaced {
+            // Where nothing was moved yet, the next start must not do it unasked.
+            let folder = shared.settings.path.clone();
+            let _ = shared.handle.spawn_blocking(move || quarantine::unstage_if_untouched(&folder, S::NAME)).await;
+            return Err(error);
+        }
+        Ok(restored)
+    }
+
+    /// Makes the next `times` passes of a store at a failpoint end in a panic or an error: for tests and examples that show
+    /// what happens then. It exists with the feature `failpoints` only.
+    #[cfg(feature = "failpoints")]
+    pub fn set_failpoint(
+        &self,
+        store: StoreName,
+        point: larder_actors::store::Failpoint,
+        action: larder_actors::store::FailpointAction,
+        times: u64,
+    ) {
+        self.shared().failpoints.set(store, point, action, times);
+    }
+
     /// Closes the larder: accepts nothing more, commits what was accepted, folds each WAL into its file, and lets go of
     /// the folder. Other clones get [`ShuttingDown`](Kind::ShuttingDown) from then on.
     ///
@@ -442,6 +530,9 @@ impl Shared {
             events: broadcast::Sender::new(EVENTS_KEPT),
             wal_grew,
             ballast,
+            failpoints: Arc::default(),
+            process: folder.process(),
+            restoring: tokio::sync::Mutex::default(),
             open_count: AtomicUsize::new(1),
             is_closing: RwLock::new(false),
             handle,
@@ -469,6 +560,7 @@ impl Shared {
         if *is_closing {
             return Err(shutting_down(S::NAME));
         }
+        self.finish_restore(S::NAME).await?;
         let config = S::config(&self.settings);
         let opening = StoreOpening {
             folder: self.settings.path.clone(),
@@ -481,6 +573,8 @@ impl Shared {
             events: self.events.clone(),
             wal_grew: Arc::clone(&self.wal_grew),
             runtime: self.handle.clone(),
+            process: self.process.clone(),
+            failpoints: Arc::clone(&self.failpoints),
         };
         let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
         // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds
@@ -489,6 +583,22 @@ impl Shared {
         let _ = self.handle.spawn_blocking(move || ballast.restore()).await;
         self.running().push(Arc::new(store.clone()));
         Ok(store)
+    }
+
+    /// Finishes a restore that was begun, by whomever, before anybody opens the store's file.
+    async fn finish_restore(&self, store: StoreName) -> Result<()> {
+        let folder = self.settings.path.clone();
+        let finished = self.handle.spawn_blocking(move || {
+            if !quarantine::is_staged(&folder, store) {
+                return Ok(());
+            }
+            let alone = Presence::alone(&presence_path(&folder, store));
+            let _alone =
+                alone.map_err(|_| refused(store, "another process has its file open, and it is being restored"))?;
+            // Another process may have been faster.
+            if quarantine::is_staged(&folder, store) { quarantine::roll_forward(&folder, store) } else { Ok(()) }
+        });
+        finished.await.unwrap_or_else(|_| Err(shutting_down(store)))
     }
 
     /// Closes every store, the last started first; answers which did not finish.
@@ -530,6 +640,10 @@ impl Drop for Shared {
         let Some(ending) = ending else { return };
         ending.let_go_later(Arc::clone(self.stores.running()));
     }
+}
+
+fn refused(store: StoreName, reason: &str) -> Error {
+    Kind::Refused { what: format!("{store} store"), reason: reason.to_owned() }.into()
 }
 
 fn shutting_down(store: StoreName) -> Error {

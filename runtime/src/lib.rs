@@ -27,6 +27,7 @@ mod folder;
 mod handles;
 mod larder;
 mod open;
+mod quarantine;
 mod request;
 mod settings;
 mod stores;
@@ -35,18 +36,23 @@ mod supervisor;
 pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
-pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder};
+pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, RestoredStore};
 pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
+#[cfg(feature = "failpoints")]
+pub use larder_actors::store::{Failpoint, FailpointAction};
 pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
 pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::filter::{field, field_path};
-pub use larder_protocol::{Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Version, Written};
+pub use larder_protocol::lease::{Fencing, LeaseGrant};
+pub use larder_protocol::{
+    Class, CollectionName, Error as ErrorKind, Key, Sequence, Timestamp, Tokenizer, Version, Written,
+};
 pub use open::Builder;
 pub use request::Request;
 pub use settings::{Replicator, Settings, Sharing, StoreConfig};

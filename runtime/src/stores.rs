@@ -41,8 +41,8 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
 /// Returns the files of every store that has one, used in this process or not, in the order of their names.
 pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
     let mut files = vec![
-        store_file::<Kv>(&settings.path, &settings.kv.common),
-        store_file::<Chat>(&settings.path, &settings.chat.common),
+        store_file::<Kv>(&settings.path, &settings.kv.common, &settings.kv.own),
+        store_file::<Chat>(&settings.path, &settings.chat.common, &settings.chat.own),
     ];
     files.retain(|file| file.path.exists());
     files.sort_by_key(|file| file.store.as_str());

@@ -1,13 +1,15 @@
 //! Chat memory through the public API: every operation, bad input, and what survives a reopen.
 
 mod bad_input;
+mod damage;
 mod model;
 mod recorded;
+mod search;
 mod windows;
 
 use futures::TryStreamExt;
 use larder::protocol::chat::{Retention, StoredMessage};
-use larder::protocol::{ClientMessageId, JsonText, SessionId, Timestamp};
+use larder::protocol::{ClientMessageId, JsonText, Timestamp};
 use larder::{ChatMessage, Class, ContentBlock, Counter, Larder, Role};
 
 /// A larder that counts words, so that tests can tell costs at a glance; its folder goes with it.
@@ -202,32 +204,6 @@ async fn sessions_are_listed_by_owner_counted_and_deleted() {
 }
 
 #[tokio::test]
-async fn search_ranks_filters_and_shows_where() {
-    let larder = Larder::temporary().await.unwrap();
-    let (ann, bob) = (larder.chat().session("ann-1"), larder.chat().session("bob-1"));
-    ann.describe().owner("ann").await.unwrap();
-    let cake = ChatMessage::user("A cake. The cake of all cakes is a cake.").with_created(Timestamp(10));
-    let long = format!("{} the Café serves cake {}", "before ".repeat(40), "after ".repeat(40));
-    let ids = ann.append([cake, ChatMessage::assistant(long).with_created(Timestamp(20))]).await.unwrap().ids;
-    bob.append([ChatMessage::user("no cake here")]).await.unwrap();
-    let hits = larder.chat().search("cake").await.unwrap();
-    assert_eq!(hits.len(), 3);
-    assert_eq!(hits.windows(2).filter(|pair| pair[0].score < pair[1].score).count(), 0);
-    let hits = larder.chat().search("CAFE").await.unwrap();
-    assert!(hits[0].snippet.contains("[Café]") && hits[0].snippet.starts_with('…'), "{}", hits[0].snippet);
-    assert_eq!(larder.chat().search("cake").owner("ann").await.unwrap().len(), 2);
-    assert_eq!(larder.chat().search("cake").role(Role::Assistant).await.unwrap()[0].message.id, ids[1]);
-    assert_eq!(larder.chat().search("cake").since(Timestamp(10)).until(Timestamp(20)).await.unwrap().len(), 1);
-    assert_eq!(larder.chat().search("ca").prefix().limit(2).await.unwrap().len(), 2);
-    assert_eq!(larder.chat().search("ca").prefix().limit(2).offset(2).await.unwrap().len(), 1);
-    let in_bob = larder.chat().search("cake").sessions([SessionId::new("bob-1").unwrap()]).await.unwrap();
-    assert_eq!(texts(&[in_bob[0].message.clone()]), ["no cake here"]);
-    ann.archive([ids[0]]).await.unwrap();
-    assert_eq!(ann.search("cake").await.unwrap().len(), 2);
-    assert_eq!(ann.search("cake").without_archived().await.unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn retention_keeps_the_newest_and_what_is_mandatory() {
     let larder = counting_words().await;
     let chat = larder.chat().session("a");
@@ -241,6 +217,60 @@ async fn retention_keeps_the_newest_and_what_is_mandatory() {
     assert_eq!(chat.trim(Retention::Count(1)).await.unwrap(), 2);
     assert_eq!(all(&chat).await, ["rules", "a b", "j k"]);
     assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+}
+
+/// More than one slice of a trim, with messages in between that stay, and some that are archived.
+#[tokio::test]
+async fn trim_goes_on_over_slices() {
+    let larder = counting_words().await;
+    let chat = larder.chat().session("a");
+    let numbered = |n: usize| {
+        let message =
+            if n.is_multiple_of(100) { ChatMessage::system("rule") } else { ChatMessage::user(format!("n {n}")) };
+        message.with_created(Timestamp(if n.is_multiple_of(2) { 1 } else { i64::MAX }))
+    };
+    let ids = chat.append((0..1_500).map(numbered)).await.unwrap().ids;
+    chat.archive(ids[..300].iter().copied()).await.unwrap();
+    // 15 rules stay, and of the rest the newest 200.
+    assert_eq!(chat.trim(Retention::Count(200)).await.unwrap(), 1_485 - 200);
+    assert_eq!(chat.trim(Retention::Count(200)).await.unwrap(), 0);
+    let kept = all(&chat).await;
+    assert_eq!((kept.len(), kept.last().unwrap().as_str()), (215, "n 1499"));
+    assert_eq!(kept.iter().filter(|text| *text == "rule").count(), 15);
+    assert_eq!(chat.trim(Retention::Tokens(101)).await.unwrap(), 150);
+    // By age a message goes wherever it stands.
+    assert_eq!(chat.trim(Retention::Age(std::time::Duration::from_secs(60))).await.unwrap(), 25);
+    assert_eq!(all(&chat).await.len(), 15 + 25);
+    chat.append((0..1_100).map(|n| ChatMessage::user(n.to_string()))).await.unwrap();
+    assert_eq!(chat.trim(Retention::Count(0)).await.unwrap(), 1_125);
+    assert_eq!(all(&chat).await.len(), 15);
+    assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+}
+
+/// A large session goes bit by bit, and nobody sees it any more from the moment on at which it was deleted.
+#[tokio::test]
+async fn large_session_is_gone_at_once_and_its_rows_go_in_slices() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).chat(|chat| chat.common.durability = larder::Durability::Relaxed);
+    let larder = builder.open().await.unwrap();
+    let chat = larder.chat().session("a");
+    chat.append((0..5_000).map(|n| ChatMessage::user(format!("message {n}")))).await.unwrap();
+    chat.fork("b").await.unwrap();
+    let mut notices = larder.chat().subscribe(larder::protocol::Sequence::default()).await.unwrap();
+    assert!(chat.delete_session().await.unwrap());
+    chat.append([ChatMessage::user("again")]).await.unwrap();
+    assert_eq!(all(&chat).await, ["again"]);
+    assert_eq!(chat.search("message").await.unwrap().len(), 0);
+    #[expect(clippy::disallowed_methods, reason = "looks at what the public API no longer shows")]
+    let file = rusqlite::Connection::open(folder.path().join("chat.db")).unwrap();
+    let places = || file.query_row("SELECT count(*) FROM place", [], |row| row.get::<_, u64>(0)).unwrap();
+    // Each slice is a commit; the fork keeps its own places.
+    while places() > 5_001 {
+        crate::support::within(futures::StreamExt::next(&mut notices)).await.unwrap().unwrap();
+    }
+    assert_eq!(all(&larder.chat().session("b")).await.len(), 5_000);
+    assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+    larder.close().await;
 }
 
 #[tokio::test]

@@ -20,13 +20,23 @@ mod kv;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod linearizability;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod processes;
+#[cfg(test)]
+mod quarantine;
+#[cfg(test)]
+mod readers;
+#[cfg(test)]
+mod supervision;
 #[cfg(test)]
 mod support;
 // The example's load and proof, run here under kills.

@@ -8,13 +8,15 @@ use larder_protocol::chat::{
     AppendMessages, Appended, ChatMessage, EditMessage, MessageId, MessageTokens, PutCounts, PutSummary, TokenCounts,
 };
 use larder_protocol::limits::{BATCH_ITEMS_MAX, COUNTER_ID_BYTES_MAX, ROLE_BYTES_MAX};
-use larder_protocol::{Error as Kind, SessionId};
+use larder_protocol::{Error as Kind, JsonText, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::body::{Body, release};
 use super::links;
-use super::row::{Body, release};
-use super::sessions::{self, SessionRow};
+use super::place::Place;
+use super::sessions;
 use super::store::Writing;
+use crate::filter::read_json;
 use crate::store::Outcome;
 
 /// What became of one message of a batch before anything is written.
@@ -33,9 +35,9 @@ pub(super) fn append(context: &mut Writing<'_>, message: &AppendMessages) -> Out
     for one in messages {
         check(context, one)?;
     }
-    let found = sessions::find(context.connection, session.as_str())?;
-    let slots = place_batch(context.connection, found.as_ref(), messages)?;
-    let session_id = sessions::id_or_create(context, session, found.as_ref())?;
+    let found = sessions::find_id(context.connection, session.as_str())?;
+    let slots = place_batch(context.connection, found, messages)?;
+    let session_id = sessions::id_or_create(context, session, found)?;
     let counter_id = counter_id(context.connection, counts.as_ref())?;
     let (mut ids, mut added, mut added_tokens): (Vec<MessageId>, u64, u64) = (Vec::new(), 0, 0);
     for (at, (one, slot)) in messages.iter().zip(slots).enumerate() {
@@ -56,7 +58,7 @@ pub(super) fn append(context: &mut Writing<'_>, message: &AppendMessages) -> Out
 }
 
 /// Decides for each message whether it is new; a client id that stands for another content is a conflict.
-fn place_batch(connection: &Connection, session: Option<&SessionRow>, messages: &[ChatMessage]) -> Outcome<Vec<Slot>> {
+fn place_batch(connection: &Connection, session_id: Option<i64>, messages: &[ChatMessage]) -> Outcome<Vec<Slot>> {
     let mut earlier: HashMap<&str, usize> = HashMap::new();
     let mut slots = Vec::with_capacity(messages.len());
     for (at, message) in messages.iter().enumerate() {
@@ -64,7 +66,7 @@ fn place_batch(connection: &Connection, session: Option<&SessionRow>, messages: 
             slots.push(Slot::New);
             continue;
         };
-        let stored = session.map(|session| sessions::find_client(connection, session.id, client_id)).transpose()?;
+        let stored = session_id.map(|id| sessions::find_client(connection, id, client_id)).transpose()?;
         let slot = if let Some(stored) = stored.flatten() {
             require_same(&stored.stored.message, message, client_id)?;
             Slot::Stored(stored.stored.id)
@@ -97,8 +99,8 @@ fn require_same(stored: &ChatMessage, sent: &ChatMessage, client_id: &str) -> Ou
 /// Where and how a new message goes.
 struct NewPlace {
     session_id: i64,
-    tokens: MessageTokens,
     counter_id: Option<i64>,
+    tokens: MessageTokens,
     summary: bool,
 }
 
@@ -111,32 +113,13 @@ fn insert(
     let id = context.next_version().0;
     let body = Body::of(message, context.now)?;
     body.insert(context.connection, id)?;
-    let NewPlace { session_id, tokens, counter_id, summary } = place;
-    let mandatory = *summary || message.role.instructs();
-    context
-        .connection
-        .prepare_cached(
-            "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id)
-             VALUES (?1, 0, ?2, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            session_id,
-            id,
-            summary,
-            mandatory,
-            counter_id,
-            tokens.text,
-            tokens.spaced_text,
-            tokens.cost,
-            tokens.ends_blank,
-            tokens.holds_control_token,
-            body.client_id,
-        ])?;
+    let &NewPlace { session_id, counter_id, tokens, summary } = place;
+    let place = Place { id, body_id: id, archived: false, pinned: false, summary, counter_id, tokens };
+    place.insert(context.connection, session_id, message)?;
     if !summary {
-        links::insert(context.connection, *session_id, id, message)?;
+        links::insert(context.connection, session_id, id, message)?;
     }
-    context.changed(if *summary { "summary" } else { "append" }, session.as_str(), &id.to_string());
+    context.changed(if summary { "summary" } else { "append" }, session.as_str(), &id.to_string());
     Ok(MessageId(id))
 }
 
@@ -145,13 +128,13 @@ pub(super) fn edit(context: &mut Writing<'_>, message: &EditMessage) -> Outcome<
     check(context, message)?;
     check_counts(counts.as_ref(), 1)?;
     let not_found = || Kind::NotFound { what: format!("message {id} in session {session:?}") };
-    let row = sessions::find(context.connection, session.as_str())?.ok_or_else(not_found)?;
-    let old = sessions::find_message(context.connection, row.id, *id)?.ok_or_else(not_found)?;
+    let session_id = sessions::find_id(context.connection, session.as_str())?.ok_or_else(not_found)?;
+    let old = sessions::find_message(context.connection, session_id, *id)?.ok_or_else(not_found)?;
     let mut edited = message.clone();
     edited.created = edited.created.or(old.stored.message.created);
     edited.client_id = edited.client_id.or_else(|| old.stored.message.client_id.clone());
     if let Some(client_id) = &edited.client_id {
-        let other = sessions::find_client(context.connection, row.id, client_id.as_str())?;
+        let other = sessions::find_client(context.connection, session_id, client_id.as_str())?;
         if let Some(other) = other.filter(|other| other.stored.id != *id) {
             let found = format!("message {}", other.stored.id);
             let what = format!("client message id {:?}", client_id.as_str());
@@ -163,36 +146,16 @@ pub(super) fn edit(context: &mut Writing<'_>, message: &EditMessage) -> Outcome<
     let body_id = context.next_version().0;
     let body = Body::of(&edited, context.now)?;
     body.insert(context.connection, body_id)?;
-    let mandatory = old.stored.pinned || old.stored.summary || edited.role.instructs();
-    context
-        .connection
-        .prepare_cached(
-            "UPDATE place SET body_id = ?4, mandatory = ?5, counter_id = ?6, text_tokens = ?7, spaced_text_tokens = ?8,
-                 cost_tokens = ?9, ends_blank = ?10, holds_control_token = ?11, client_id = ?12
-             WHERE session_id = ?1 AND archived = ?2 AND id = ?3",
-        )?
-        .execute(params![
-            row.id,
-            old.stored.archived,
-            id.0,
-            body_id,
-            mandatory,
-            counter_id,
-            tokens.text,
-            tokens.spaced_text,
-            tokens.cost,
-            tokens.ends_blank,
-            tokens.holds_control_token,
-            body.client_id,
-        ])?;
+    let place = Place { body_id, counter_id, tokens, ..old.place };
+    place.update(context.connection, session_id, &edited)?;
     if !old.stored.archived && !old.stored.summary {
-        links::delete(context.connection, row.id, id.0)?;
-        links::insert(context.connection, row.id, id.0, &edited)?;
+        links::delete(context.connection, session_id, id.0)?;
+        links::insert(context.connection, session_id, id.0, &edited)?;
     }
     release(context.connection, old.stored.revision)?;
     if !old.stored.summary {
-        let difference = tokens.cost.cast_signed() - old.tokens.cost.cast_signed();
-        sessions::adjust(context, row.id, 0, difference)?;
+        let difference = tokens.cost.cast_signed() - old.place.tokens.cost.cast_signed();
+        sessions::adjust(context, session_id, 0, difference)?;
     }
     context.changed("edit", session.as_str(), &id.to_string());
     Ok(())
@@ -206,16 +169,16 @@ pub(super) fn put_summary(context: &mut Writing<'_>, message: &PutSummary) -> Ou
         return Err(Kind::invalid("summary", "it cannot have a client message id").into());
     }
     let not_found = || Kind::NotFound { what: format!("session {session:?}") };
-    let row = sessions::find(context.connection, session.as_str())?.ok_or_else(not_found)?;
-    sessions::delete_summary(context, row.id)?;
+    let session_id = sessions::find_id(context.connection, session.as_str())?.ok_or_else(not_found)?;
+    sessions::delete_summary(context, session_id)?;
     let counter_id = counter_id(context.connection, counts.as_ref())?;
     let tokens = counts.as_ref().and_then(|counts| counts.tokens.first()).copied().unwrap_or_default();
-    let place = NewPlace { session_id: row.id, tokens, counter_id, summary: true };
+    let place = NewPlace { session_id, tokens, counter_id, summary: true };
     let id = insert(context, session, &place, message)?;
     context
         .connection
         .prepare_cached("UPDATE session SET summary_through = ?2, updated_ms = ?3 WHERE id = ?1")?
-        .execute(params![row.id, through.0, context.now.0])?;
+        .execute(params![session_id, through.0, context.now.0])?;
     Ok(id)
 }
 
@@ -223,54 +186,22 @@ pub(super) fn put_counts(context: &mut Writing<'_>, message: &PutCounts) -> Outc
     let PutCounts { session, counted, counts } = message;
     check_batch(counted.len())?;
     check_counts(Some(counts), counted.len())?;
-    let Some(row) = sessions::find(context.connection, session.as_str())? else { return Ok(0) };
+    let Some(session_id) = sessions::find_id(context.connection, session.as_str())? else { return Ok(0) };
     let counter_id = counter_id(context.connection, Some(counts))?;
     let (mut stored, mut difference) = (0, 0_i64);
     for ((id, revision), tokens) in counted.iter().zip(&counts.tokens) {
-        let old = old_cost(context.connection, row.id, *id, *revision)?;
-        let Some((archived, summary, old_tokens)) = old else { continue };
-        context
-            .connection
-            .prepare_cached(
-                "UPDATE place SET counter_id = ?4, text_tokens = ?5, spaced_text_tokens = ?6, cost_tokens = ?7,
-                     ends_blank = ?8, holds_control_token = ?9
-                 WHERE session_id = ?1 AND archived = ?2 AND id = ?3",
-            )?
-            .execute(params![
-                row.id,
-                archived,
-                id.0,
-                counter_id,
-                tokens.text,
-                tokens.spaced_text,
-                tokens.cost,
-                tokens.ends_blank,
-                tokens.holds_control_token,
-            ])?;
+        let found = sessions::find_message(context.connection, session_id, *id)?;
+        let Some(old) = found.filter(|old| old.place.body_id == *revision) else { continue };
+        let place = Place { counter_id, tokens: *tokens, ..old.place };
+        place.update(context.connection, session_id, &old.stored.message)?;
         stored += 1;
-        if !summary {
-            difference += tokens.cost.cast_signed() - old_tokens.cast_signed();
+        if !old.place.summary {
+            difference += tokens.cost.cast_signed() - old.place.tokens.cost.cast_signed();
         }
         context.changed("count", session.as_str(), &id.to_string());
     }
-    sessions::add_tokens(context.connection, row.id, difference)?;
+    sessions::add_tokens(context.connection, session_id, difference)?;
     Ok(stored)
-}
-
-/// Returns whether it is archived, whether it is the summary, and its cost so far, if its content is still this revision.
-fn old_cost(
-    connection: &Connection,
-    session_id: i64,
-    id: MessageId,
-    revision: u64,
-) -> rusqlite::Result<Option<(bool, bool, u64)>> {
-    connection
-        .prepare_cached(
-            "SELECT archived, summary, cost_tokens FROM place
-             WHERE session_id = ?1 AND archived IN (0, 1) AND id = ?2 AND body_id = ?3",
-        )?
-        .query_row(params![session_id, id.0, revision], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()
 }
 
 /// Returns the row of the counter, which is made where it is missing.
@@ -301,11 +232,19 @@ fn check(context: &Writing<'_>, message: &ChatMessage) -> Outcome<()> {
         return Err(Kind::TooLarge { what: "message".to_owned(), bytes, bytes_max }.into());
     }
     for (what, json) in [("metadata", &message.metadata), ("extra", &message.extra)] {
-        if json.as_ref().is_some_and(|json| !json.to_value().is_object()) {
-            return Err(Kind::invalid(what, "it is not a JSON object").into());
+        if let Some(json) = json {
+            check_object(what, json)?;
         }
     }
     Ok(())
+}
+
+/// Checks that it is an object, and one that filters can read.
+pub(super) fn check_object(what: &str, json: &JsonText) -> Outcome<()> {
+    if read_json(json.as_str().as_bytes())?.is_object() {
+        return Ok(());
+    }
+    Err(Kind::invalid(what, "it is not a JSON object").into())
 }
 
 fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<()> {

@@ -1,13 +1,14 @@
-//! Handlers that take messages out: delete, archive, pin, trim.
+//! Handlers that take messages out: delete, archive, pin.
 
 use std::collections::BTreeSet;
 
 use larder_protocol::SessionId;
-use larder_protocol::chat::{ArchiveMessages, DeleteMessages, MessageId, PinMessage, Retention, TrimSession};
+use larder_protocol::chat::{ArchiveMessages, DeleteMessages, MessageId, PinMessage};
 use rusqlite::{OptionalExtension, params};
 
 use super::append::check_batch;
-use super::row::release;
+use super::body::release;
+use super::place::Place;
 use super::store::Writing;
 use super::{links, sessions};
 use crate::store::Outcome;
@@ -30,7 +31,7 @@ pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteMessages) -> Out
     delete_ids(context, &message.session, session_id, message.ids.iter().map(|id| id.0))
 }
 
-fn delete_ids(
+pub(super) fn delete_ids(
     context: &mut Writing<'_>,
     session: &SessionId,
     session_id: i64,
@@ -88,7 +89,7 @@ pub(super) fn archive(context: &mut Writing<'_>, message: &ArchiveMessages) -> O
         }
         let is_moved = if *archived {
             waiting.extend(links::partners(context.connection, session_id, id)?);
-            move_place(context, session_id, id, true)?
+            archive_one(context, session_id, id)?
         } else {
             restore(context, session_id, id, &mut waiting)?
         };
@@ -112,9 +113,10 @@ pub(super) fn archive(context: &mut Writing<'_>, message: &ArchiveMessages) -> O
 /// Takes an archived message back in, with its links; `waiting` gets what belongs to it.
 fn restore(context: &Writing<'_>, session_id: i64, id: u64, waiting: &mut Vec<u64>) -> Outcome<bool> {
     let Some(found) = sessions::find_message(context.connection, session_id, MessageId(id))? else { return Ok(false) };
-    if !found.stored.archived || !move_place(context, session_id, id, false)? {
+    if !found.place.archived {
         return Ok(false);
     }
+    found.place.move_to(context.connection, session_id, false)?;
     links::insert(context.connection, session_id, id, &found.stored.message)?;
     waiting.extend(archived_partners(context, session_id, &found.stored)?);
     Ok(true)
@@ -137,7 +139,10 @@ fn archived_partners(
              ORDER BY place.id {order} LIMIT 100"
         );
         let found = row::read_all(context.connection, &sql, params![session_id, message.id.0])?;
-        Ok(found.iter().map(|one| super::window::Row::of(one.stored.id, &one.stored.message, one.tokens)).collect())
+        Ok(found
+            .iter()
+            .map(|one| super::window::Row::of(one.stored.id, &one.stored.message, one.place.tokens))
+            .collect())
     };
     let mut partners = Vec::new();
     let before = near("<", "DESC")?;
@@ -157,73 +162,20 @@ fn archived_partners(
 }
 
 /// The summary is never archived.
-fn move_place(context: &Writing<'_>, session_id: i64, id: u64, archived: bool) -> rusqlite::Result<bool> {
-    let moved = context
-        .connection
-        .prepare_cached(
-            "UPDATE place SET archived = ?3 WHERE session_id = ?1 AND archived = ?4 AND id = ?2 AND summary = 0",
-        )?
-        .execute(params![session_id, id, archived, !archived])?;
-    Ok(moved > 0)
+fn archive_one(context: &Writing<'_>, session_id: i64, id: u64) -> Outcome<bool> {
+    let found = sessions::find_message(context.connection, session_id, MessageId(id))?;
+    let Some(found) = found.filter(|found| !found.place.archived && !found.place.summary) else { return Ok(false) };
+    found.place.move_to(context.connection, session_id, true)?;
+    Ok(true)
 }
 
 pub(super) fn pin(context: &mut Writing<'_>, message: &PinMessage) -> Outcome<bool> {
     let PinMessage { session, id, pinned } = message;
     let Some(session_id) = sessions::find_id(context.connection, session.as_str())? else { return Ok(false) };
-    let is_found = context
-        .connection
-        .prepare_cached(
-            "UPDATE place SET pinned = ?3, mandatory = ?3 OR summary
-                 OR (SELECT role IN ('system', 'developer') FROM body WHERE body.id = place.body_id)
-             WHERE session_id = ?1 AND archived IN (0, 1) AND id = ?2",
-        )?
-        .execute(params![session_id, id.0, pinned])?
-        > 0;
-    if is_found {
-        sessions::adjust(context, session_id, 0, 0)?;
-        context.changed("pin", session.as_str(), &id.to_string());
-    }
-    Ok(is_found)
-}
-
-pub(super) fn trim(context: &mut Writing<'_>, message: &TrimSession) -> Outcome<u64> {
-    let TrimSession { session, keep } = message;
-    let Some(session_id) = sessions::find_id(context.connection, session.as_str())? else { return Ok(0) };
-    let ids = beyond(context, session_id, *keep)?;
-    delete_ids(context, session, session_id, ids.into_iter())
-}
-
-/// Returns the messages that are not to be kept, oldest first.
-fn beyond(context: &Writing<'_>, session_id: i64, keep: Retention) -> Outcome<Vec<u64>> {
-    let mut statement = context.connection.prepare_cached(
-        "SELECT place.id, place.cost_tokens, body.created_ms FROM place JOIN body ON body.id = place.body_id
-         WHERE place.session_id = ?1 AND place.mandatory = 0 ORDER BY place.id DESC",
-    )?;
-    let mut rows = statement.query([session_id])?;
-    let (mut ids, mut count, mut tokens) = (Vec::new(), 0_u64, 0_u64);
-    let mut is_beyond = false;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        tokens = tokens.saturating_add(row.get(1)?);
-        let goes = match keep {
-            Retention::Age(age) => {
-                let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                row.get::<_, i64>(2)? < context.now.0.saturating_sub(age_ms)
-            }
-            Retention::Count(kept) => count > kept,
-            Retention::Tokens(kept) => {
-                is_beyond |= tokens > kept;
-                is_beyond
-            }
-            other => {
-                let reason = format!("{other:?} is not known here");
-                return Err(larder_protocol::Error::invalid("retention", reason).into());
-            }
-        };
-        if goes {
-            ids.push(row.get(0)?);
-        }
-    }
-    ids.reverse();
-    Ok(ids)
+    let Some(found) = sessions::find_message(context.connection, session_id, *id)? else { return Ok(false) };
+    let place = Place { pinned: *pinned, ..found.place };
+    place.update(context.connection, session_id, &found.stored.message)?;
+    sessions::adjust(context, session_id, 0, 0)?;
+    context.changed("pin", session.as_str(), &id.to_string());
+    Ok(true)
 }

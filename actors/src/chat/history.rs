@@ -1,13 +1,17 @@
-//! A window read in place: the session's rows behind the window policies.
+//! A window: the session's rows behind the window policies.
 //!
 //! Start at [`window`]. One read transaction; the newest rows are read one by one, with their contents, until the policy
 //! has enough.
+//!
+//! Always true: in place, no more is read than takes about a millisecond, and nothing is counted.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use larder_protocol::Error as Kind;
-use larder_protocol::chat::{ChatWindow, ContentBlock, GetWindow, LeftOut, OrphanResult, StoredMessage, WindowPolicy};
+use larder_protocol::chat::{
+    ChatMessage, ChatWindow, ContentBlock, GetWindow, LeftOut, MessageId, OrphanResult, StoredMessage, WindowPolicy,
+};
 use rusqlite::{Connection, Rows, params};
 
 use super::append::find_counter;
@@ -18,10 +22,18 @@ use super::window::{History, Row, StrictLimits, WindowError, chat_memory_buffer,
 use super::{links, sessions};
 use crate::store::{Failure, Outcome};
 
+/// Most rows that are read in place, at about 1 µs each.
+const IN_PLACE_ROWS_MAX: usize = 500;
+/// Most bytes of messages that are read in place.
+const IN_PLACE_BYTES_MAX: usize = 512 << 10;
+
+/// Room for so many contents is made at once; a window of 8,192 tokens holds about 100 messages.
+const ROWS_EXPECTED: usize = 128;
+
 /// Why a row was not read.
 enum Stop {
-    /// It is to be counted, and that was not asked for.
-    Uncounted,
+    /// It is to be counted, or it is one too many, and the answer may not take long.
+    TakesLong,
     Failed(Failure),
 }
 
@@ -44,14 +56,11 @@ pub(super) fn window(context: &Reading<'_>, message: &GetWindow) -> Outcome<Opti
         WindowPolicy::ChatMemoryBuffer => false,
         other => return Err(Kind::invalid("window policy", format!("{other:?} is not known here")).into()),
     };
-    if !is_strict && !message.may_count && counter.joining() != Joining::SplitsAtWords {
+    if !is_strict && !message.may_take_long && counter.joining() != Joining::SplitsAtWords {
         // It counts the joined texts themselves.
         return Ok(None);
     }
-    let transaction = context.connection.unchecked_transaction()?;
-    let answer = read_window(&transaction, counter, message, is_strict);
-    transaction.finish()?;
-    answer
+    context.at_one_instant(|connection| read_window(connection, counter, message, is_strict))
 }
 
 fn read_window(
@@ -69,8 +78,17 @@ fn read_window(
     let mut statement = connection.prepare_cached(&sql)?;
     let newest_first = statement.query(params![session_id, is_strict])?;
     let counter_id = find_counter(connection, counter.id())?;
-    let (may_count, read) = (message.may_count, HashMap::new());
-    let mut history = SqlHistory { connection, session_id, newest_first, counter, counter_id, may_count, read };
+    let mut history = SqlHistory {
+        connection,
+        session_id,
+        newest_first,
+        counter,
+        counter_id,
+        room: (!message.may_take_long).then_some(Room { rows: IN_PLACE_ROWS_MAX, bytes: IN_PLACE_BYTES_MAX }),
+        uncounted_count: 0,
+        read: Vec::with_capacity(ROWS_EXPECTED),
+        beside: BTreeMap::new(),
+    };
     let limit = message.limit.tokens();
     let (rows, tokens, left_out) = if is_strict {
         let initial_tokens = message.initial_tokens;
@@ -89,9 +107,10 @@ fn read_window(
             Err(error) => return answer_for(error),
         }
     };
-    let mut messages: Vec<StoredMessage> = rows.iter().filter_map(|row| history.read.remove(&row.id.0)).collect();
+    let mut messages: Vec<StoredMessage> = rows.iter().filter_map(|row| history.take(row.id)).collect();
     without_orphans(&mut messages, &left_out.orphan_results);
-    Ok(Some(ChatWindow { session: message.session.clone(), messages, tokens, limit, left_out }))
+    let uncounted_count = history.uncounted_count;
+    Ok(Some(ChatWindow { session: message.session.clone(), messages, tokens, limit, left_out, uncounted_count }))
 }
 
 fn answer_for(error: WindowError<Stop>) -> Outcome<Option<ChatWindow>> {
@@ -100,7 +119,7 @@ fn answer_for(error: WindowError<Stop>) -> Outcome<Option<ChatWindow>> {
         WindowError::InitialOverLimit { initial_tokens, limit } => {
             Err(Kind::WindowTooSmall { needed_tokens: initial_tokens, limit }.into())
         }
-        WindowError::Read(Stop::Uncounted) => Ok(None),
+        WindowError::Read(Stop::TakesLong) => Ok(None),
         WindowError::Read(Stop::Failed(failure)) => Err(failure),
     }
 }
@@ -124,30 +143,72 @@ struct SqlHistory<'a> {
     counter: &'a dyn TokenCounter,
     /// Rows counted under another id are counted again. `None`: nothing was ever counted by this counter.
     counter_id: Option<i64>,
-    may_count: bool,
-    /// The contents of the rows read so far.
-    read: HashMap<u64, StoredMessage>,
+    /// What may still be read. `None`: the answer may take long.
+    room: Option<Room>,
+    uncounted_count: u64,
+    /// The contents read so far, newest first; taken out where they are in the window.
+    read: Vec<(MessageId, Option<StoredMessage>)>,
+    /// Those of mandatory messages and what belongs to them.
+    beside: BTreeMap<MessageId, StoredMessage>,
+}
+
+/// What may still be read.
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, message: &ChatMessage) -> Result<(), Stop> {
+        let rows = self.rows.checked_sub(1);
+        let bytes = self.bytes.checked_sub(message.size_bytes());
+        let (Some(rows), Some(bytes)) = (rows, bytes) else { return Err(Stop::TakesLong) };
+        *self = Self { rows, bytes };
+        Ok(())
+    }
 }
 
 impl SqlHistory<'_> {
-    fn keep(&mut self, message: ReadMessage) -> Result<Row, Stop> {
-        let ReadMessage { mut stored, counter_id, mut tokens } = message;
-        if counter_id.is_none() || counter_id != self.counter_id {
-            if !self.may_count {
-                return Err(Stop::Uncounted);
+    /// Returns the row of a message, with its counts by this window's counter.
+    #[inline]
+    fn row(&mut self, message: ReadMessage) -> Result<(Row, StoredMessage), Stop> {
+        let ReadMessage { mut stored, place } = message;
+        if let Some(room) = &mut self.room {
+            room.take(&stored.message)?;
+        }
+        let mut tokens = place.tokens;
+        if place.counter_id.is_none() || place.counter_id != self.counter_id {
+            if self.room.is_some() {
+                return Err(Stop::TakesLong);
             }
             tokens = count_message(self.counter, &stored.message).map_err(|error| Stop::Failed(error.into()))?;
             stored.tokens = Some(tokens.cost);
+            self.uncounted_count += 1;
         }
         let mut row = Row::of(stored.id, &stored.message, tokens);
         row.pinned = stored.pinned;
         row.summary = stored.summary;
-        self.read.insert(stored.id.0, stored);
+        Ok((row, stored))
+    }
+
+    fn keep_beside(&mut self, message: ReadMessage) -> Result<Row, Stop> {
+        let (row, stored) = self.row(message)?;
+        self.beside.insert(row.id, stored);
         Ok(row)
     }
 
+    /// Returns the place of a message among those read newest first.
+    fn place(&self, id: MessageId) -> Option<usize> {
+        self.read.binary_search_by(|(read, _)| id.cmp(read)).ok()
+    }
+
+    fn take(&mut self, id: MessageId) -> Option<StoredMessage> {
+        let place = self.place(id);
+        place.and_then(|at| self.read.get_mut(at)?.1.take()).or_else(|| self.beside.remove(&id))
+    }
+
     /// Returns the newest message before `oldest`: what a window that begins there left out.
-    fn older_than(&self, oldest: Option<&Row>) -> Outcome<Option<larder_protocol::chat::MessageId>> {
+    fn older_than(&self, oldest: Option<&Row>) -> Outcome<Option<MessageId>> {
         let Some(oldest) = oldest else { return Ok(None) };
         let id = self
             .connection
@@ -155,21 +216,25 @@ impl SqlHistory<'_> {
                 "SELECT max(id) FROM place WHERE session_id = ?1 AND archived = 0 AND id < ?2 AND summary = 0",
             )?
             .query_row(params![self.session_id, oldest.id.0], |row| row.get::<_, Option<u64>>(0))?;
-        Ok(id.map(larder_protocol::chat::MessageId))
+        Ok(id.map(MessageId))
     }
 }
 
 impl History for SqlHistory<'_> {
     type Error = Stop;
 
+    #[inline]
     fn older(&mut self) -> Result<Option<Row>, Stop> {
         let Some(row) = self.newest_first.next()? else { return Ok(None) };
         let message = row::read(row, 0)?;
-        self.keep(message).map(Some)
+        let (row, stored) = self.row(message)?;
+        self.read.push((row.id, Some(stored)));
+        Ok(Some(row))
     }
 
     fn text(&mut self, row: &Row) -> Result<Cow<'_, str>, Stop> {
-        let text = self.read.get(&row.id.0).and_then(|stored| stored.message.text());
+        let read = self.place(row.id).and_then(|at| self.read.get(at)?.1.as_ref());
+        let text = read.and_then(|stored| stored.message.text());
         Ok(text.map_or(Cow::Borrowed(TEXT_OF_NONE), Cow::Owned))
     }
 
@@ -179,7 +244,7 @@ impl History for SqlHistory<'_> {
              WHERE place.session_id = ?1 AND place.archived = 0 AND place.mandatory = 1"
         );
         let found = row::read_all(self.connection, &sql, [self.session_id])?;
-        found.into_iter().map(|message| self.keep(message)).collect()
+        found.into_iter().map(|message| self.keep_beside(message)).collect()
     }
 
     fn partners(&mut self, row: &Row) -> Result<Vec<Row>, Stop> {
@@ -189,9 +254,12 @@ impl History for SqlHistory<'_> {
                 "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND place.id = ?2"
             );
             for message in row::read_all(self.connection, &sql, params![self.session_id, id])? {
-                rows.push(self.keep(message)?);
+                rows.push(self.keep_beside(message)?);
             }
         }
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Always true: only unarchived messages that are no summary have links; a result belongs to the nearest message before
 //! it that makes its call, since programs use ids again; the empty id stands for any call.
 
+use std::collections::BTreeSet;
+
 use larder_protocol::chat::{ChatMessage, MessageId, MessageTokens};
 use rusqlite::{Connection, params};
 
@@ -10,17 +12,27 @@ use super::window::Row;
 
 pub(super) fn insert(connection: &Connection, session_id: i64, id: u64, message: &ChatMessage) -> rusqlite::Result<()> {
     let row = Row::of(MessageId(id), message, MessageTokens::default());
-    let unnamed = (!row.calls.is_empty()).then_some("");
-    let calls = row.calls.iter().map(String::as_str).chain(unnamed).map(|call_id| (call_id, false));
-    let answers = row.answered().map(|call_id| (call_id, true));
-    for (call_id, is_answer) in calls.chain(answers) {
+    for (call_id, is_answer) in expected(&row) {
         connection
-            .prepare_cached(
-                "INSERT OR IGNORE INTO link (session_id, call_id, message_id, is_answer) VALUES (?1, ?2, ?3, ?4)",
-            )?
+            .prepare_cached("INSERT INTO link (session_id, call_id, message_id, is_answer) VALUES (?1, ?2, ?3, ?4)")?
             .execute(params![session_id, call_id, id, is_answer])?;
     }
     Ok(())
+}
+
+/// Returns the call ids of a message, each with whether it answers the call.
+pub(super) fn expected(row: &Row) -> BTreeSet<(String, bool)> {
+    let unnamed = (!row.calls.is_empty()).then_some("");
+    let calls = row.calls.iter().map(String::as_str).chain(unnamed).map(|call_id| (call_id.to_owned(), false));
+    let answers = row.answered().map(|call_id| (call_id.to_owned(), true));
+    calls.chain(answers).collect()
+}
+
+/// Returns the same as it is stored.
+pub(super) fn of(connection: &Connection, session_id: i64, id: u64) -> rusqlite::Result<BTreeSet<(String, bool)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT call_id, is_answer FROM link WHERE session_id = ?1 AND message_id = ?2")?;
+    statement.query_map(params![session_id, id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 pub(super) fn delete(connection: &Connection, session_id: i64, id: u64) -> rusqlite::Result<()> {

@@ -12,18 +12,19 @@ use super::append::find_counter;
 use super::row::{self, COLUMNS, SOURCE};
 use super::sessions::{self, check_limit};
 use super::store::{Chat, Reading};
+use crate::filter::{self, JsonColumn};
 use crate::full_text;
 use crate::store::{Outcome, out_of_order, stored_name};
+
+/// A message's metadata, as filters read it.
+const METADATA: JsonColumn = JsonColumn { in_query: "body.metadata", in_index: "metadata" };
 
 /// A page ends once its messages are this large, so that a page's memory is bounded whatever they are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn page(context: &Reading<'_>, message: &ListMessages) -> Outcome<MessagePage> {
     check_limit(message.limit)?;
-    let transaction = context.connection.unchecked_transaction()?;
-    let page = read_page(&transaction, message);
-    transaction.finish()?;
-    page
+    context.at_one_instant(|connection| read_page(connection, message))
 }
 
 fn read_page(connection: &Connection, message: &ListMessages) -> Outcome<MessagePage> {
@@ -123,7 +124,7 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome
     let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     parameters.extend([integer(message.limit), integer(message.offset)]);
     let (limit, offset) = (parameters.len() - 1, parameters.len());
-    let snippet = full_text::snippet("body_text");
+    let snippet = full_text::snippet("body_text", context.settings.tokenizer);
     let sql = format!(
         "WITH hit AS MATERIALIZED (
              SELECT place.session_id, place.archived, place.id, place.body_id, session.name AS session,
@@ -186,6 +187,11 @@ fn conditions(message: &SearchMessages, parameters: &mut Vec<Sql>) -> Outcome<St
     }
     if !message.include_archived {
         sql += " AND place.archived = 0";
+    }
+    if let Some(filter) = &message.filter {
+        let condition = filter::compile(filter, METADATA, &[], parameters.len() + 1)?;
+        sql += &format!(" AND {}", condition.sql);
+        parameters.extend(condition.parameters);
     }
     Ok(sql)
 }

@@ -7,19 +7,26 @@ use larder_protocol::chat::{
     ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, MessageId, PutSession, Session,
 };
 use larder_protocol::limits::{OWNER_BYTES_MAX, PAGE_ROWS_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
-use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp, Written};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::row::{self, COLUMNS, ReadMessage, SOURCE, release};
+use super::append::check_object;
+use super::body::release;
+use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::{Reading, Writing};
 use super::{edit, links};
-use crate::store::Outcome;
+use crate::filter::{self, JsonColumn};
+use crate::store::{Failure, Outcome};
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
 
-const SESSION_COLUMNS: &str =
-    "name, title, owner, metadata, archived, created_ms, updated_ms, message_count, token_count, id, summary_through";
+/// A session's metadata, as filters read it.
+const METADATA: JsonColumn = JsonColumn { in_query: "session.metadata", in_index: "metadata" };
+
+const SESSION_COLUMNS: &str = "id, name, title, owner, metadata, archived, created_ms, checksum, updated_ms, message_count, token_count, summary_through";
 
 /// A session with the columns that only the store sees.
 pub(super) struct SessionRow {
@@ -39,44 +46,93 @@ pub(super) fn find_id(connection: &Connection, name: &str) -> rusqlite::Result<O
 }
 
 fn read(row: &Row<'_>) -> Outcome<SessionRow> {
-    let name: String = row.get(0)?;
-    let damaged = |_| Kind::Corrupt {
-        store: StoreName::Chat,
-        detail: format!("session {name:?} cannot be read"),
-        written: larder_protocol::Written::NotApplied,
-    };
-    let metadata = row.get::<_, Option<String>>(3)?.map(JsonText::new).transpose().map_err(damaged)?;
+    match decode(row) {
+        Ok(Some(found)) => Ok(found),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
+        // A column of another type than it was written with is damage of this row alone, too.
+        Ok(None) | Err(_) => {
+            let detail = "a session's description does not match its checksum, or cannot be read".to_owned();
+            Err(Kind::Corrupt { store: StoreName::Chat, detail, written: Written::NotApplied }.into())
+        }
+    }
+}
+
+/// Returns the row's session; `None` when it is not what was stored.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Option<SessionRow>> {
+    let metadata = row.get::<_, Option<String>>(4)?.map(JsonText::new).transpose();
+    let (Ok(id), Ok(metadata)) = (SessionId::new(row.get::<_, String>(1)?), metadata) else { return Ok(None) };
     let session = Session {
-        id: SessionId::new(&name).map_err(damaged)?,
-        title: row.get(1)?,
-        owner: row.get(2)?,
+        id,
+        title: row.get(2)?,
+        owner: row.get(3)?,
         metadata,
-        archived: row.get(4)?,
-        created: Timestamp(row.get(5)?),
-        updated: Timestamp(row.get(6)?),
-        message_count: row.get(7)?,
-        token_count: row.get(8)?,
-        summary_through: row.get::<_, Option<u64>>(10)?.map(MessageId),
+        archived: row.get(5)?,
+        created: Timestamp(row.get(6)?),
+        updated: Timestamp(row.get(8)?),
+        message_count: row.get(9)?,
+        token_count: row.get(10)?,
+        summary_through: row.get::<_, Option<u64>>(11)?.map(MessageId),
     };
-    Ok(SessionRow { id: row.get(9)?, session })
+    let is_intact = Description::of(&session).checksum() == row.get::<_, i64>(7)?;
+    Ok(is_intact.then_some(SessionRow { id: row.get(0)?, session }))
+}
+
+/// What is said of a session, as its checksum covers it; counts change too often for that and can be counted again.
+struct Description<'a> {
+    name: &'a str,
+    title: Option<&'a str>,
+    owner: Option<&'a str>,
+    metadata: Option<&'a str>,
+    archived: bool,
+    created_ms: i64,
+}
+
+impl<'a> Description<'a> {
+    fn of(session: &'a Session) -> Self {
+        Self {
+            name: session.id.as_str(),
+            title: session.title.as_deref(),
+            owner: session.owner.as_deref(),
+            metadata: session.metadata.as_ref().map(JsonText::as_str),
+            archived: session.archived,
+            created_ms: session.created.0,
+        }
+    }
+
+    /// Each part seeds the next one's hash; a missing one is not an empty one.
+    fn checksum(&self) -> i64 {
+        let seed = xxh3_64_with_seed(&self.created_ms.to_le_bytes(), u64::from(self.archived));
+        let parts = [Some(self.name), self.title, self.owner, self.metadata];
+        let next = |seed, part: Option<&str>| part.map_or(seed ^ 1, |part| xxh3_64_with_seed(part.as_bytes(), seed));
+        parts.into_iter().fold(seed, next).cast_signed()
+    }
+
+    fn insert(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
+        let Self { name, title, owner, metadata, archived, created_ms } = self;
+        connection
+            .prepare_cached(
+                "INSERT INTO session (name, title, owner, metadata, archived, created_ms, updated_ms, message_count,
+                     token_count, checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8) RETURNING id",
+            )?
+            .query_row(params![name, title, owner, metadata, archived, created_ms, now.0, self.checksum()], |row| {
+                row.get(0)
+            })
+    }
 }
 
 /// Returns the row of the session, which is made where it is missing.
 pub(super) fn id_or_create(
     context: &mut Writing<'_>,
     session: &SessionId,
-    found: Option<&SessionRow>,
+    found: Option<i64>,
 ) -> rusqlite::Result<i64> {
     if let Some(found) = found {
-        return Ok(found.id);
+        return Ok(found);
     }
-    context
-        .connection
-        .prepare_cached(
-            "INSERT INTO session (name, archived, created_ms, updated_ms, message_count, token_count)
-             VALUES (?1, 0, ?2, ?2, 0, 0) RETURNING id",
-        )?
-        .query_row(params![session.as_str(), context.now.0], |row| row.get(0))
+    let (name, created_ms) = (session.as_str(), context.now.0);
+    let nothing_said = Description { name, title: None, owner: None, metadata: None, archived: false, created_ms };
+    nothing_said.insert(context.connection, context.now)
 }
 
 /// Brings a session's counts and time up to date.
@@ -133,17 +189,25 @@ pub(super) fn put(context: &mut Writing<'_>, message: &PutSession) -> Outcome<bo
     check_text("title", title.as_deref(), SESSION_TITLE_BYTES_MAX)?;
     check_text("owner", owner.as_deref(), OWNER_BYTES_MAX)?;
     check_text("metadata", metadata.as_ref().map(JsonText::as_str), SESSION_METADATA_BYTES_MAX)?;
-    if metadata.as_ref().is_some_and(|json| !json.to_value().is_object()) {
-        return Err(Kind::invalid("metadata", "it is not a JSON object").into());
+    if let Some(metadata) = metadata {
+        check_object("metadata", metadata)?;
     }
-    let found = find(context.connection, session.as_str())?;
-    let id = id_or_create(context, session, found.as_ref())?;
+    let found = find_id(context.connection, session.as_str())?;
+    let id = id_or_create(context, session, found)?;
+    let created_ms = context
+        .connection
+        .prepare_cached("SELECT created_ms FROM session WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    let (title, owner) = (title.as_deref(), owner.as_deref());
+    let metadata = metadata.as_ref().map(JsonText::as_str);
+    let said = Description { name: session.as_str(), title, owner, metadata, archived: *archived, created_ms };
     context
         .connection
         .prepare_cached(
-            "UPDATE session SET title = ?2, owner = ?3, metadata = ?4, archived = ?5, updated_ms = ?6 WHERE id = ?1",
+            "UPDATE session SET title = ?2, owner = ?3, metadata = ?4, archived = ?5, updated_ms = ?6, checksum = ?7
+             WHERE id = ?1",
         )?
-        .execute(params![id, title, owner, metadata.as_ref().map(JsonText::as_str), archived, context.now.0])?;
+        .execute(params![id, title, owner, metadata, archived, context.now.0, said.checksum()])?;
     context.changed("session", session.as_str(), session.as_str());
     Ok(found.is_none())
 }
@@ -166,13 +230,22 @@ pub(super) fn get(context: &Reading<'_>, message: &GetSession) -> Outcome<Option
 pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec<Session>> {
     check_limit(message.limit)?;
     let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
+    let filter = message.filter.as_ref().map(|filter| filter::compile(filter, METADATA, &[], 5)).transpose()?;
+    let condition = filter.as_ref().map_or("1", |filter| &filter.sql);
     let sql = format!(
         "SELECT {SESSION_COLUMNS} FROM session
-         WHERE {owner} AND name > ?2 AND (?3 IS NULL OR archived = ?3) ORDER BY name LIMIT ?4"
+         WHERE {owner} AND name > ?2 AND (?3 IS NULL OR archived = ?3) AND {condition} ORDER BY name LIMIT ?4"
     );
     let mut statement = context.connection.prepare_cached(&sql)?;
     let after = message.after.as_ref().map_or("", SessionId::as_str);
-    let mut rows = statement.query(params![message.owner, after, message.archived, message.limit])?;
+    let mut parameters: Vec<Sql> = vec![
+        message.owner.clone().into(),
+        after.to_owned().into(),
+        message.archived.into(),
+        i64::try_from(message.limit).unwrap_or(i64::MAX).into(),
+    ];
+    parameters.extend(filter.into_iter().flat_map(|filter| filter.parameters));
+    let mut rows = statement.query(params_from_iter(parameters))?;
     let mut sessions = Vec::new();
     while let Some(row) = rows.next()? {
         sessions.push(read(row)?.session);
@@ -186,13 +259,31 @@ pub(super) fn count(context: &Reading<'_>, message: &CountSessions) -> Outcome<u
     Ok(context.connection.prepare_cached(&sql)?.query_row([&message.owner], |row| row.get(0))?)
 }
 
-pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteSession) -> Outcome<bool> {
-    let Some(found) = find(context.connection, message.session.as_str())? else { return Ok(false) };
-    edit::erase_securely(context)?;
-    remove_name(context.connection, found.id)?;
-    if found.session.message_count <= u64::from(ROWS_AT_ONCE_MAX) {
-        delete_rows(context.connection, found.id, usize::from(ROWS_AT_ONCE_MAX) + 2)?;
+/// Verifies what is said of each session.
+pub(super) fn check(connection: &Connection, found: &mut dyn FnMut(String)) -> Outcome<()> {
+    let sql =
+        format!("SELECT {SESSION_COLUMNS} FROM session WHERE id > ?1 AND name IS NOT NULL ORDER BY id LIMIT 1000");
+    let mut after = 0;
+    loop {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([after])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            (after, count) = (row.get(0)?, count + 1);
+            if let Err(Failure::Refused(damage)) = read(row) {
+                found(format!("{damage} (row {after})"));
+            }
+        }
+        if count == 0 {
+            return Ok(());
+        }
     }
+}
+
+pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteSession) -> Outcome<bool> {
+    let Some(id) = find_id(context.connection, message.session.as_str())? else { return Ok(false) };
+    edit::erase_securely(context)?;
+    remove(context, id)?;
     context.changed_all("delete", message.session.as_str());
     Ok(true)
 }
@@ -200,42 +291,25 @@ pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteSession) -> Outc
 pub(super) fn clear(context: &mut Writing<'_>, message: &ClearSession) -> Outcome<u64> {
     let Some(found) = find(context.connection, message.session.as_str())? else { return Ok(0) };
     edit::erase_securely(context)?;
-    remove_name(context.connection, found.id)?;
-    insert_copy(context, &message.session, &found.session)?;
-    if found.session.message_count <= u64::from(ROWS_AT_ONCE_MAX) {
-        delete_rows(context.connection, found.id, usize::from(ROWS_AT_ONCE_MAX) + 2)?;
-    }
+    remove(context, found.id)?;
+    Description::of(&found.session).insert(context.connection, context.now)?;
     context.changed_all("clear", message.session.as_str());
     Ok(found.session.message_count)
 }
 
-fn remove_name(connection: &Connection, id: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE session SET name = NULL, title = NULL, owner = NULL, metadata = NULL WHERE id = ?1")?
-        .execute([id])?;
-    Ok(())
-}
-
-/// Makes an empty session with another's description.
-fn insert_copy(context: &Writing<'_>, name: &SessionId, like: &Session) -> rusqlite::Result<i64> {
-    context
+/// Takes a session's name away, and with it everything that anybody sees of it; a small one's rows go with it.
+fn remove(context: &Writing<'_>, id: i64) -> rusqlite::Result<()> {
+    let message_count: u64 = context
         .connection
         .prepare_cached(
-            "INSERT INTO session (name, title, owner, metadata, archived, created_ms, updated_ms, message_count, token_count)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0) RETURNING id",
+            "UPDATE session SET name = NULL, title = NULL, owner = NULL, metadata = NULL WHERE id = ?1
+             RETURNING message_count",
         )?
-        .query_row(
-            params![
-                name.as_str(),
-                like.title,
-                like.owner,
-                like.metadata.as_ref().map(JsonText::as_str),
-                like.archived,
-                like.created.0,
-                context.now.0
-            ],
-            |row| row.get(0),
-        )
+        .query_row([id], |row| row.get(0))?;
+    if message_count <= u64::from(ROWS_AT_ONCE_MAX) {
+        delete_rows(context.connection, id, usize::from(ROWS_AT_ONCE_MAX) + 2)?;
+    }
+    Ok(())
 }
 
 /// Deletes some rows of a session without a name, and the session once it has none; answers how many went.
@@ -288,8 +362,8 @@ pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<
         return Err(Kind::NotFound { what: format!("message {id} in session {session:?}") }.into());
     }
     let last = through.map_or(i64::MAX.unsigned_abs(), |id| id.0);
-    let created = Session { created: context.now, ..from.session.clone() };
-    let id = insert_copy(context, into, &created)?;
+    let said = Description { name: into.as_str(), created_ms: context.now.0, ..Description::of(&from.session) };
+    let id = said.insert(context.connection, context.now)?;
     let summary_through = from.session.summary_through.map(|id| id.0).filter(|covered| *covered <= last);
     let with_summary = summary_through.is_some();
     copy_rows(context.connection, from.id, id, last, with_summary)?;
@@ -311,9 +385,9 @@ fn copy_rows(connection: &Connection, from: i64, to: i64, last: u64, with_summar
     connection
         .prepare_cached(
             "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id)
+                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum)
              SELECT ?2, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id
+                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum
              FROM place WHERE session_id = ?1 AND ((summary = 0 AND id <= ?3) OR (summary = 1 AND ?4))",
         )?
         .execute(params![from, to, last, with_summary])?;

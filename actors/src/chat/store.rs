@@ -1,16 +1,17 @@
 //! What the machinery needs to know of the chat store, and what the store can be asked.
 
-use larder_protocol::StoreName;
 use larder_protocol::change::Change;
 use larder_protocol::chat::{
     AppendMessages, ArchiveMessages, ClearSession, CountSessions, DeleteMessages, DeleteSession, EditMessage,
     ForkSession, GetSession, GetWindow, ListMessages, ListSessions, ListUncounted, PinMessage, PutCounts, PutSession,
     PutSummary, SearchMessages, TrimSession,
 };
+use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::counter::Counter;
-use super::{append, check, edit, history, list, sessions};
+use super::{append, check, edit, history, list, sessions, trim};
+use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
 use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
@@ -33,6 +34,8 @@ pub struct ChatSettings {
     pub counter: Counter,
     /// Largest message in bytes, 1 KiB to 64 MiB. Default 4 MiB. Higher: a window or page can hold that much for each.
     pub message_bytes_max: usize,
+    /// How searches take texts apart. Default [`Tokenizer::Unicode`]. Another one makes the index anew at the next opening.
+    pub tokenizer: Tokenizer,
     /// Whether deleted text is overwritten in the file. Default `false`. Set: deletes write more. The WAL holds older
     /// pages until its next checkpoint, and snapshots keep what they have.
     pub secure_delete: bool,
@@ -40,7 +43,12 @@ pub struct ChatSettings {
 
 impl Default for ChatSettings {
     fn default() -> Self {
-        Self { counter: Counter::default(), message_bytes_max: 4 << 20, secure_delete: false }
+        Self {
+            counter: Counter::default(),
+            message_bytes_max: 4 << 20,
+            tokenizer: Tokenizer::default(),
+            secure_delete: false,
+        }
     }
 }
 
@@ -55,9 +63,21 @@ impl Store for Chat {
     type Settings = ChatSettings;
     type Memory = ();
 
+    fn text_index(settings: &ChatSettings) -> Option<TextIndex> {
+        Some(TextIndex {
+            table: "body_text",
+            columns: "text",
+            content: "body",
+            rows: "SELECT id, text FROM body WHERE text IS NOT NULL",
+            tokenizer: settings.tokenizer,
+        })
+    }
+
     fn memory(_settings: &ChatSettings, _exclusive: bool) {}
 
     fn committed(_memory: &(), _changes: &[Change]) {}
+
+    fn forget(_memory: &()) {}
 
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
         sessions::sweep(context, rows_max)
@@ -80,12 +100,12 @@ handlers! {
         make_room DeleteMessages => edit::delete;
         write ArchiveMessages => edit::archive;
         write PinMessage => edit::pin;
-        make_room TrimSession => edit::trim;
+        make_room TrimSession => trim::trim;
         write PutSession => sessions::put;
         write ForkSession => sessions::fork;
         make_room DeleteSession => sessions::delete;
         make_room ClearSession => sessions::clear;
-        sized GetWindow where |message| !message.may_count => history::window;
+        sized GetWindow where |message| !message.may_take_long => history::window;
         sized ListMessages where |message| message.limit <= PAGE_IN_PLACE_MAX => list::page;
         on_thread ListUncounted => list::uncounted;
         on_thread SearchMessages => list::search;

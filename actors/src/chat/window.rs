@@ -10,7 +10,7 @@ mod joined;
 mod strict;
 
 #[cfg(test)]
-mod rows;
+pub(super) mod rows;
 
 use std::borrow::Cow;
 

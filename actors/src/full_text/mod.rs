@@ -1,25 +1,24 @@
 //! Full-text search over SQLite's FTS5, for every store that has texts.
 //!
-//! Start at [`plain_query`], which turns what a user typed into a query that FTS5 cannot misread.
+//! Start at [`TextIndex`], which a store declares, and [`plain_query`], which turns what a user typed into a query that
+//! FTS5 cannot misread.
 //!
 //! Always true: no text of a caller's is FTS5 syntax; a store keeps its index in the same transaction as its rows.
 
 mod check;
+mod index;
 mod query;
 
 pub(crate) use check::check;
+pub use index::TextIndex;
 pub use query::plain_query;
 
-/// How texts are split into words: Unicode letters and digits, in any case, with or without accents.
-///
-/// It stands in a store's migration, since an index is only readable by the tokenizer that made it.
-pub const TOKENIZER: &str = "unicode61 remove_diacritics 2";
+use larder_protocol::Tokenizer;
 
-/// Words in a snippet; FTS5 takes at most 64.
-pub const SNIPPET_WORDS: u32 = 16;
-
-/// Returns the SQL expression for a snippet of the first column of the FTS5 table `table`, a trusted name.
+/// Returns the SQL expression for a snippet of the first column of the index `table`, a trusted name: about 16 words.
 #[must_use]
-pub fn snippet(table: &'static str) -> String {
-    format!("snippet({table}, 0, '[', ']', '…', {SNIPPET_WORDS})")
+pub fn snippet(table: &'static str, tokenizer: Tokenizer) -> String {
+    // FTS5 counts in its own tokens, at most 64; trigrams begin at every character.
+    let tokens = if tokenizer == Tokenizer::Trigram { 64 } else { 16 };
+    format!("snippet({table}, 0, '[', ']', '…', {tokens})")
 }

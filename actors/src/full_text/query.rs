@@ -36,16 +36,22 @@ pub fn plain_query(text: &str, prefix: bool) -> Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use larder_protocol::Tokenizer;
     use proptest::prelude::*;
     use rusqlite::Connection;
 
+    use super::super::index::fts5_name;
     use super::*;
 
     proptest! {
         #[test]
-        fn no_text_is_a_syntax_error(text in "[\"'*^:(){}+-AND OR NOT NEAR,a-z\\PC\\x00]{0,40}", prefix: bool) {
+        fn no_text_is_a_syntax_error(
+            text in "[\"'*^:(){}+-AND OR NOT NEAR,a-z\\PC\\x00]{0,40}",
+            prefix: bool,
+            tokenizer in prop::sample::select(vec![Tokenizer::Unicode, Tokenizer::Porter, Tokenizer::Trigram]),
+        ) {
             let connection = Connection::open_in_memory().unwrap();
-            let create = format!("CREATE VIRTUAL TABLE t USING fts5(text, tokenize = '{}')", super::super::TOKENIZER);
+            let create = format!("CREATE VIRTUAL TABLE t USING fts5(text, tokenize = '{}')", fts5_name(tokenizer));
             connection.execute_batch(&create).unwrap();
             connection.execute("INSERT INTO t (text) VALUES (?1)", [&text]).unwrap();
             if let Some(query) = plain_query(&text, prefix).unwrap() {

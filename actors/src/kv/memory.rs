@@ -58,6 +58,12 @@ impl KvMemory {
         }
     }
 
+    pub(super) fn forget_all(&self) {
+        if let Some(hot) = &self.hot {
+            hot.clear();
+        }
+    }
+
     pub(super) fn forget(&self, changes: &[Change]) {
         let Some(hot) = &self.hot else { return };
         if changes.iter().any(|change| change.ids.is_empty()) {

@@ -9,6 +9,7 @@
 mod check;
 mod collections;
 mod fields;
+mod leases;
 mod memory;
 mod row;
 mod scan;

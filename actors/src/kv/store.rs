@@ -4,13 +4,13 @@ use larder_protocol::StoreName;
 use larder_protocol::change::Change;
 use larder_protocol::kv::{
     ApplyTransaction, CompareAndDelete, CompareAndPut, CountValues, DeclareField, DeleteTagged, DeleteValue,
-    DeleteValues, DropCollection, GetValue, GetValues, IncrementValue, ListCollections, PopValue, PutIfAbsent,
-    PutValue, PutValues, ScanValues, TouchValue,
+    DeleteValues, DropCollection, ExtendLease, GetValue, GetValues, IncrementValue, ListCollections, PopValue,
+    PutIfAbsent, PutValue, PutValues, ReleaseLease, ScanValues, TakeLease, TouchValue,
 };
 use serde::{Deserialize, Serialize};
 
 use super::memory::KvMemory;
-use super::{check, collections, fields, memory, scan, transaction, values};
+use super::{check, collections, fields, leases, memory, scan, transaction, values};
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
 use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
@@ -54,6 +54,10 @@ impl Store for Kv {
         memory.forget(changes);
     }
 
+    fn forget(memory: &KvMemory) {
+        memory.forget_all();
+    }
+
     fn sweep(context: &mut WriteContext<'_, Self>, rows_max: usize) -> Outcome<usize> {
         values::sweep(context, rows_max)
     }
@@ -80,6 +84,9 @@ handlers! {
         write IncrementValue => values::increment;
         write TouchValue => values::touch;
         make_room PopValue => values::pop;
+        write TakeLease => leases::take;
+        write ExtendLease => leases::extend;
+        make_room ReleaseLease => leases::release;
         write ApplyTransaction => transaction::apply;
         make_room DropCollection => collections::drop_collection;
         write DeclareField => fields::declare;

@@ -23,6 +23,9 @@ pub(super) fn apply(context: &mut WriteContext<'_, Kv>, message: &ApplyTransacti
 fn run(context: &mut WriteContext<'_, Kv>, operation: &Operation) -> Outcome<OperationOutcome> {
     match operation {
         Operation::Require { collection, key, state } => require(context, collection, key, *state),
+        Operation::RequireLease { lease, fencing } => {
+            context.require_lease(lease, *fencing).map(|()| OperationOutcome::Held)
+        }
         Operation::Put(put) => values::put(context, put).map(OperationOutcome::Put),
         Operation::Delete(delete) => values::delete(context, delete).map(OperationOutcome::Deleted),
         Operation::Increment(increment) => values::increment(context, increment).map(OperationOutcome::Incremented),

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use larder_protocol::{Error as Kind, StoreName};
 
-use super::busy;
 use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
+use super::{busy, interrupt, unsynced};
 use crate::error::{Error, Result};
+use crate::full_text::TextIndex;
 
 /// Older SQLite can corrupt a WAL file when a checkpoint meets a commit that starts the WAL over.
 pub const SQLITE_VERSION_NUMBER_MIN: i32 = 3_051_003;
@@ -56,6 +57,8 @@ pub struct StoreFile {
     pub cache_bytes: u64,
     /// A replicator outside needs the WAL kept: no connection folds it in when it closes.
     pub is_replicated: bool,
+    /// Its full-text index, as the settings want it.
+    pub text_index: Option<TextIndex>,
     /// Whether objects beyond the migrations' belong to the store, by name and SQL.
     pub is_run_time_object: fn(&str, &str) -> bool,
 }
@@ -94,12 +97,31 @@ impl StoreFile {
     /// not on the disk, a later sync succeeds without them, and a commit behind them would be lost with them. Folded into
     /// the main file, they are written anew.
     fn fold_in_wal(&self, connection: &mut Connection) -> Result<()> {
-        if self.is_replicated {
+        if self.is_replicated || self.is_unsynced() {
             return Ok(());
         }
         let folded =
             without_waiting(connection, |connection| checkpoint::checkpoint(connection, CheckpointMode::Truncate));
-        folded.map(|_| ()).map_err(|e| self.failure("folding in the WAL it was left with", e))
+        folded.map(|_| ()).map_err(|e| {
+            if self.durability == Durability::Relaxed && super::fault::is_failed_sync(&e) {
+                self.mark_unsynced();
+            }
+            self.failure("folding in the WAL it was left with", e)
+        })
+    }
+
+    /// Tells whether the WAL may hold frames that a failed sync lost, so that nothing may be folded in.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        unsynced::is_marked(&self.unsynced_mark())
+    }
+
+    /// Remembers a failed sync for whoever opens the file before the machine is started anew.
+    pub(crate) fn mark_unsynced(&self) {
+        unsynced::set(&self.unsynced_mark());
+    }
+
+    fn unsynced_mark(&self) -> PathBuf {
+        self.path.with_file_name("locks").join(format!("{}.unsynced", self.store))
     }
 
     /// Opens the store's one write connection. The caller must have prepared the file.
@@ -202,7 +224,12 @@ impl StoreFile {
         }
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         self.configure_writer(connection)?;
-        migration::migrate(connection, &self.schema)
+        self.bring_schema_up_to_date(connection)
+    }
+
+    fn bring_schema_up_to_date(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        migration::migrate(connection, &self.schema)?;
+        self.text_index.map_or(Ok(()), |index| index.prepare(connection))
     }
 
     fn configure_writer(&self, connection: &Connection) -> rusqlite::Result<()> {
@@ -233,7 +260,10 @@ impl StoreFile {
         let mut connection = Connection::open_with_flags(&self.path, flags)
             .map_err(|e| self.refused(format!("it cannot be opened ({e})"), e))?;
         harden(&mut connection)
-            .and_then(|()| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.is_replicated))
+            .and_then(|()| {
+                let leaves_wal = self.is_replicated || self.is_unsynced();
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leaves_wal)
+            })
             .map_err(|e| self.failure("setting up a connection", e))?;
         Ok(connection)
     }
@@ -241,7 +271,7 @@ impl StoreFile {
     fn verify_schema(&self, connection: &Connection) -> Result<()> {
         let check = || {
             let mut reference = Connection::open_in_memory()?;
-            migration::migrate(&mut reference, &self.schema)?;
+            self.bring_schema_up_to_date(&mut reference)?;
             migration::verify_schema(connection, &reference, self.is_run_time_object)
         };
         match check().map_err(|e| self.failure("reading its schema", e))? {
@@ -278,6 +308,13 @@ pub(super) fn create_copy(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Leaves the WAL as it is when this connection closes, even if it is the last: a damaged file is not to be written to.
+pub(crate) fn leave_wal(connection: &Connection) {
+    if let Err(error) = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+        tracing::warn!(%error, "the WAL of a damaged file may be folded in");
+    }
+}
+
 /// Runs `work` on a connection that meanwhile waits for no lock.
 pub(crate) fn without_waiting<T>(
     connection: &mut Connection,
@@ -292,6 +329,7 @@ pub(crate) fn without_waiting<T>(
 /// Settings of every connection, before it reads a byte of the schema.
 fn harden(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(busy::wait_for_lock as fn(i32) -> bool))?;
+    connection.progress_handler(interrupt::STEPS, Some(interrupt::is_over as fn() -> bool))?;
     for (option, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -335,6 +373,7 @@ mod tests {
             durability: Durability::Durable,
             cache_bytes: 1 << 20,
             is_replicated: false,
+            text_index: None,
             is_run_time_object: |_, _| false,
         }
     }

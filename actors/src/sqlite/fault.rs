@@ -72,6 +72,12 @@ impl Fault {
     }
 }
 
+/// Tells whether a sync failed: what it should have synced may never reach the disk, though a later sync succeeds.
+pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
 /// Returns what an error of a COMMIT is: nothing of a caller's runs there, so a rule that is broken then is broken in tables
 /// that SQLite keeps for itself, such as a full-text index's, which only damage does.
 pub(crate) fn at_commit(error: rusqlite::Error) -> rusqlite::Error {

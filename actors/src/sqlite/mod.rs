@@ -10,7 +10,10 @@ pub mod checkpoint;
 pub mod connection;
 pub mod fault;
 pub mod migration;
+pub mod presence;
 pub mod snapshot;
 
 mod busy;
+pub(crate) mod interrupt;
 pub(crate) mod turn;
+pub(crate) mod unsynced;

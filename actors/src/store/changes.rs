@@ -32,7 +32,7 @@ pub(super) struct Mark {
 
 impl ChangeSet {
     /// Starts a group after the newest committed `sequence`.
-    pub(super) fn reset(&mut self, sequence: Sequence) {
+    pub(crate) fn reset(&mut self, sequence: Sequence) {
         self.first = sequence.0 + 1;
         self.next = self.first;
         self.changes.clear();

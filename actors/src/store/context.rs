@@ -5,6 +5,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::changes::ChangeSet;
+use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
 
@@ -70,6 +71,23 @@ pub struct ReadContext<'a, S: Store> {
     pub memory: &'a S::Memory,
 }
 
+impl<S: Store> ReadContext<'_, S> {
+    /// Runs several statements over what is committed at one instant.
+    ///
+    /// # Errors
+    /// What `read` fails with, or SQLite.
+    pub fn at_one_instant<T>(&self, read: impl FnOnce(&Connection) -> Outcome<T>) -> Outcome<T> {
+        // Cached, unlike rusqlite's own transactions: compiling both statements takes longer than a point read.
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        let answer = read(self.connection);
+        let ended = self.connection.prepare_cached("ROLLBACK").and_then(|mut statement| statement.execute([]));
+        // Some errors end the transaction by themselves; then it is theirs that counts.
+        let answer = answer?;
+        ended?;
+        Ok(answer)
+    }
+}
+
 /// What a write works in: the group's open transaction.
 #[derive(Debug)]
 pub struct WriteContext<'a, S: Store> {
@@ -79,7 +97,8 @@ pub struct WriteContext<'a, S: Store> {
     pub now: Timestamp,
     /// The store's settings.
     pub settings: &'a S::Settings,
-    pub(super) changes: &'a mut ChangeSet,
+    pub(crate) changes: &'a mut ChangeSet,
+    pub(crate) process: &'a Process,
 }
 
 impl<S: Store> WriteContext<'_, S> {

@@ -15,13 +15,14 @@ use rusqlite::Connection;
 
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
-use super::handle::{Lease, StoreShared};
+use super::failpoints::Failpoint;
+use super::handle::{Custody, StoreShared, UNSYNCED};
 use super::job::Job;
 use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
-use crate::sqlite::connection::Durability;
+use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
 
@@ -41,6 +42,8 @@ pub(super) struct Group<S: Store> {
     origin: i64,
     changes: ChangeSet,
     members: Vec<Member<S>>,
+    /// What is known of how the members' transaction ended.
+    fate: Fate,
     size_bytes: usize,
     began: Option<Instant>,
     /// Set when the connection is gone and could not be had again: the actor must restart.
@@ -52,7 +55,7 @@ pub(super) struct Group<S: Store> {
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
     /// Last, so that it is given back after the connection is closed.
-    _lease: Lease<S>,
+    _custody: Custody<S>,
 }
 
 /// A write in the open group.
@@ -60,6 +63,17 @@ struct Member<S: Store> {
     job: Box<dyn Job<S>>,
     /// It failed in a way that undid the transaction, and takes no part in a replay.
     is_excluded: bool,
+}
+
+/// How far a group's transaction has come, for whoever must say what became of it.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// COMMIT has not begun.
+    Open,
+    /// COMMIT has begun.
+    Committing,
+    /// COMMIT has succeeded.
+    Committed,
 }
 
 /// What a write left of the transaction.
@@ -75,11 +89,13 @@ enum After {
 }
 
 impl<S: Store> Group<S> {
-    pub(super) fn open(lease: Lease<S>) -> Result<Self> {
-        let shared = Arc::clone(lease.shared());
+    pub(super) fn open(custody: Custody<S>) -> Result<Self> {
+        let shared = Arc::clone(custody.shared());
         let settings = shared.settings.clone();
         let connection = shared.file.writer()?;
-        let newest = changes::newest(&connection)
+        let newest = shared
+            .failpoint(Failpoint::Start)
+            .and_then(|()| changes::newest(&connection))
             .map_err(|e| fault::describe(S::NAME, "reading its change log", Written::NotApplied, e))?;
         shared.status.sequence.fetch_max(newest.0, Ordering::AcqRel);
         let turn = shared
@@ -96,20 +112,65 @@ impl<S: Store> Group<S> {
             origin: i64::from_ne_bytes(uuid_bytes()),
             changes: ChangeSet::default(),
             members: Vec::new(),
+            fate: Fate::Open,
             size_bytes: 0,
             began: None,
             broken: None,
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
-            _lease: lease,
+            _custody: custody,
         })
     }
 
     /// Takes one write into the group; it is answered when the group ends.
-    pub(super) fn run(&mut self, mut job: Box<dyn Job<S>>) {
+    pub(super) fn run(&mut self, job: Box<dyn Job<S>>) {
+        self.guarded(|group| group.take_in(job));
+    }
+
+    /// Ends the group: COMMIT, then every reply.
+    pub(super) fn commit(&mut self) {
+        self.guarded(Self::end);
+    }
+
+    /// Does a part of the machinery's own work, where no handler is to blame for a panic.
+    ///
+    /// It must not reach kameo, whose restart drops the message in hand and what the group holds: here everybody can still
+    /// be told what became of their write. The store is broken then, and restarts.
+    fn guarded<T: Default>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|_panic| {
+            self.abandon();
+            T::default()
+        })
+    }
+
+    /// Answers the group's callers after a panic outside their handlers, and gives the connection up.
+    fn abandon(&mut self) {
+        tracing::error!(store = %S::NAME, "the store panicked outside a message; it restarts");
+        self.shared.status.panic_count.fetch_add(1, Ordering::Relaxed);
+        let written = match self.fate {
+            Fate::Committed => Written::Applied,
+            Fate::Committing if self.connection.is_autocommit() => Written::Unknown,
+            Fate::Open | Fate::Committing => Written::NotApplied,
+        };
+        self.rollback();
+        // Before anybody is answered: it may not have been told of the commit.
+        S::forget(&self.shared.memory);
+        (self.began, self.size_bytes, self.fate) = (None, 0, Fate::Open);
+        self.broken = Some(Kind::Panicked { store: S::NAME, message: "its own work".to_owned() }.into());
+        let error = Error::from(self.shared.status.restarting(written));
+        for member in self.members.drain(..) {
+            member.job.settle(Err(error.clone()));
+        }
+    }
+
+    fn take_in(&mut self, mut job: Box<dyn Job<S>>) {
         if self.is_full() {
             self.commit();
+        }
+        if let Err(unavailable) = self.shared.status.check_accepts() {
+            // Nothing more is written to a file that is set aside.
+            return job.settle(Err(unavailable.into()));
         }
         if let Err(error) = self.check_room(job.as_ref()).and_then(|()| self.begin()) {
             return job.settle(Err(error));
@@ -129,8 +190,7 @@ impl<S: Store> Group<S> {
         }
     }
 
-    /// Ends the group: COMMIT, then every reply.
-    pub(super) fn commit(&mut self) {
+    fn end(&mut self) {
         let Some(began) = self.began.take() else { return };
         let _span = tracing::debug_span!("larder.group", store = %S::NAME, messages = self.members.len()).entered();
         let sequence = self.changes.last_sequence();
@@ -145,11 +205,20 @@ impl<S: Store> Group<S> {
         self.settle_all(&result);
     }
 
-    /// Commits, and then syncs the WAL with everything that was committed to it before.
-    pub(super) fn flush(&mut self) -> Result<()> {
+    /// Commits, and then syncs the WAL with everything that was committed to it before. `None`: the store panicked.
+    pub(super) fn flush(&mut self) -> Option<Result<()>> {
+        self.guarded(|group| Some(group.sync_wal()))
+    }
+
+    fn sync_wal(&mut self) -> Result<()> {
         self.commit();
         if self.settings.durability == Durability::Durable {
             return Ok(());
+        }
+        if self.shared.is_wal_unsynced() {
+            // A sync that succeeds now would not bring back what the failed one lost.
+            let (doing, cause) = ("flushing".to_owned(), UNSYNCED.to_owned());
+            return Err(Kind::Io { store: S::NAME, doing, cause, written: Written::Unknown }.into());
         }
         let synced = self.write_synced_marker();
         synced.map_err(|e| {
@@ -164,8 +233,10 @@ impl<S: Store> Group<S> {
         // It cannot be changed inside a transaction.
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         let committed = self.begin_transaction().and_then(|()| self.commit_marker());
-        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
-        committed
+        // Nor now, in one that failed: that error would stand for the one that counts.
+        self.rollback();
+        let relaxed = self.connection.pragma_update(None, "synchronous", "NORMAL");
+        committed.and(relaxed)
     }
 
     /// Ends the open transaction with a row in the change log that says nothing but that it was written.
@@ -184,6 +255,10 @@ impl<S: Store> Group<S> {
 
     /// Checkpoints between two groups, where the policy says so.
     pub(super) fn checkpoint_if_due(&mut self, somebody_waits: bool) {
+        self.guarded(|group| group.checkpoint_past_caps(somebody_waits));
+    }
+
+    fn checkpoint_past_caps(&mut self, somebody_waits: bool) {
         let wal_frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
         let policy = &self.settings.checkpoint;
         // While a reader pins the WAL, one more attempt pays only once there is more to move.
@@ -224,13 +299,50 @@ impl<S: Store> Group<S> {
     /// Ends the open group, folds the WAL into the file and closes the connection.
     pub(super) fn close(&mut self) {
         self.commit();
+        if self.shared.status.state() == StoreState::Quarantined || self.shared.is_wal_unsynced() {
+            return connection::leave_wal(&self.connection);
+        }
         self.checkpoint(CheckpointMode::Truncate);
+        if self.shared.is_wal_unsynced() {
+            connection::leave_wal(&self.connection);
+        }
+    }
+
+    /// Says in the change log that the file was replaced by an older one, behind every sequence that was ever told: versions
+    /// do not come back, and subscribers hear that everything may have changed.
+    pub(super) fn note_restored(&mut self) -> Result<()> {
+        let told = Sequence(self.shared.status.sequence.load(Ordering::Acquire));
+        let noted = self.begin_transaction().and_then(|()| {
+            self.changes.reset(told.max(changes::newest(&self.connection)?));
+            self.changes.record_all("restore", "");
+            changes::append(&self.connection, &self.changes, self.origin, now())?;
+            self.connection.execute_batch("COMMIT")
+        });
+        noted.map_err(|e| {
+            self.rollback();
+            fault::describe(S::NAME, "noting that it was restored", Written::NotApplied, e)
+        })?;
+        self.shared.status.sequence.fetch_max(self.changes.last_sequence().0, Ordering::AcqRel);
+        self.shared.commits.send_replace(self.changes.last_sequence());
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
-        self.members.len() >= self.settings.group_messages_max
-            || self.size_bytes >= self.settings.group_bytes_max
+        // While the disk is full each write goes alone: the less it needs, the sooner there is room for it.
+        let is_disk_full = self.disk_full_at.is_some() && !self.members.is_empty();
+        is_disk_full
+            || self.members.len() >= self.settings.group_messages_max
+            || self.size_bytes >= self.group_bytes_max()
             || self.began.is_some_and(|began| began.elapsed() > self.settings.group_time_max)
+    }
+
+    /// A group must not be larger than what the ballast can give: on a disk that is full right behind it, the WAL that holds
+    /// it could not be folded in.
+    fn group_bytes_max(&self) -> usize {
+        match usize::try_from(self.shared.ballast.bytes() / 2) {
+            Ok(room) if room > 0 => self.settings.group_bytes_max.min(room),
+            _ => self.settings.group_bytes_max,
+        }
     }
 
     /// Refuses a write for which there is no room, in the file system or in the WAL.
@@ -266,8 +378,13 @@ impl<S: Store> Group<S> {
 
     /// Looks whether the cause of a degraded state is gone, so that a store serves again though nobody dares to write.
     pub(super) fn probe(&mut self) {
+        self.guarded(Self::look_for_recovery);
+    }
+
+    fn look_for_recovery(&mut self) {
         self.commit();
-        if self.shared.status.state() != StoreState::Degraded || self.broken.is_some() {
+        let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
+        if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
         if self.disk_full_at.is_some() {
@@ -310,7 +427,7 @@ impl<S: Store> Group<S> {
 
     /// Checkpoints without waiting for anybody.
     fn checkpoint(&mut self, mode: CheckpointMode) {
-        if self.shared.is_replicated {
+        if self.shared.is_replicated || self.shared.is_wal_unsynced() {
             return;
         }
         // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
@@ -320,7 +437,10 @@ impl<S: Store> Group<S> {
         match result {
             Ok(result) => self.shared.note_checkpoint(mode, result),
             // The data is safe in the WAL; the next checkpoint tries again.
-            Err(error) => tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed"),
+            Err(error) => {
+                self.shared.note_failed_sync(&error);
+                tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed");
+            }
         }
     }
 
@@ -329,8 +449,8 @@ impl<S: Store> Group<S> {
         if self.began.is_some() {
             return Ok(());
         }
-        if let Some(broken) = &self.broken {
-            return Err(broken.clone());
+        if self.broken.is_some() {
+            return Err(self.shared.status.restarting(Written::NotApplied).into());
         }
         self.begin_in_turn().map_err(|e| {
             self.note_fault(&e);
@@ -351,6 +471,7 @@ impl<S: Store> Group<S> {
     }
 
     fn begin_transaction(&mut self) -> rusqlite::Result<()> {
+        self.shared.failpoint(Failpoint::BeforeTransaction)?;
         // Never DEFERRED: its upgrade to a writer fails at once when another process wrote meanwhile.
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         // Read anew each time, since another process may have written.
@@ -374,8 +495,15 @@ impl<S: Store> Group<S> {
             now: now(),
             settings: &self.shared.store_settings,
             changes: &mut self.changes,
+            process: &self.shared.process,
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| job.run(&mut context)));
+        let failpoint = if job.is_request() { Failpoint::Handler } else { Failpoint::Maintenance };
+        let scope = job.scope();
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.shared.failpoint(failpoint)?;
+            job.run(&mut context)
+        }));
+        drop(scope);
         job.finish();
         let failure = match outcome {
             Ok(Ok(())) => return After::Intact,
@@ -472,7 +600,13 @@ impl<S: Store> Group<S> {
             self.note_fault(&error);
             return Err(fault::describe(S::NAME, "writing the change log", Written::NotApplied, error));
         }
-        let Err(error) = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) else {
+        self.fate = Fate::Committing;
+        let committed = self
+            .shared
+            .failpoint(Failpoint::Commit)
+            .and_then(|()| self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])));
+        let Err(error) = committed else {
+            self.fate = Fate::Committed;
             return Ok(());
         };
         let error = fault::at_commit(error);
@@ -524,6 +658,9 @@ impl<S: Store> Group<S> {
 
     /// Makes the commit visible in memory, to subscribers and in the counters; must come before the replies.
     fn publish(&mut self, began: Instant, sequence: Sequence) {
+        if let Err(error) = self.shared.failpoint(Failpoint::AfterCommit) {
+            tracing::warn!(store = %S::NAME, %error, "nothing can fail here");
+        }
         if !self.changes.is_empty() {
             S::committed(&self.shared.memory, self.changes.changes());
             if self.shared.ballast.is_whole() {
@@ -536,14 +673,14 @@ impl<S: Store> Group<S> {
                 Err(error) => tracing::warn!(store = %S::NAME, %error, "reading the WAL's length failed"),
             }
         }
-        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none();
+        let is_well = !self.changes.is_empty() && self.disk_full_at.is_none() && !self.shared.is_wal_unsynced();
         if is_well && self.shared.status.state() == StoreState::Degraded {
             self.shared.enter(StoreState::Serving, None);
         }
     }
 
     fn settle_all(&mut self, result: &Result<()>) {
-        self.size_bytes = 0;
+        (self.size_bytes, self.fate) = (0, Fate::Open);
         let request_count = self.members.iter().filter(|member| member.job.is_request()).count();
         self.shared.status.write_count.fetch_add(request_count as u64, Ordering::Relaxed);
         for member in self.members.drain(..) {
@@ -562,6 +699,8 @@ impl<S: Store> Group<S> {
             Fault::Corrupt => self.shared.enter(StoreState::Quarantined, Some(error.to_string())),
             Fault::Contention | Fault::Statement | Fault::Interrupted | Fault::NoMemory => {}
         }
+        // Last, since its reason lasts.
+        self.shared.note_failed_sync(error);
     }
 }
 

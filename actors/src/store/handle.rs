@@ -7,30 +7,34 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, StoreName, Timestamp, Written};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::admission::{Admission, Permit};
 use super::context::{Failure, Outcome, ReadContext};
+use super::failpoints::{Failpoint, Failpoints};
 use super::job::WriteJob;
+use super::lease::Process;
 use super::readers::{self, Readers, ThreadRead};
 use super::settings::StoreSettings;
 use super::status::{Status, StoreEvent, StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Close, Flush, Maintain, Submit, Writer};
+use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
-use crate::sqlite::connection::StoreFile;
+use crate::sqlite::connection::{self, Durability, StoreFile};
+use crate::sqlite::fault;
+use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
 #[derive(Debug)]
@@ -55,6 +59,10 @@ pub struct StoreOpening<S: Store> {
     pub wal_grew: Arc<Notify>,
     /// The runtime that timers and actors live on, whatever the caller's is.
     pub runtime: Handle,
+    /// This process, for the leases it holds.
+    pub process: Process,
+    /// Where the store was told to fail.
+    pub failpoints: Arc<Failpoints>,
 }
 
 /// What the writer, the readers and the callers of a store share.
@@ -70,8 +78,14 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) ballast: Arc<Ballast>,
     /// The end of the actor is wanted.
     is_closing: AtomicBool,
-    lease: LeaseState,
-    pub(super) start_count: AtomicU32,
+    custody: CustodyState,
+    /// Told when the state becomes [`StoreState::Quarantined`].
+    quarantined: Notify,
+    presence_path: Option<PathBuf>,
+    /// Held while this process has the file open.
+    presence: Mutex<Option<Presence>>,
+    failpoints: Arc<Failpoints>,
+    pub(super) process: Process,
     pub(super) failures_in_a_row: AtomicU32,
     events: broadcast::Sender<StoreEvent>,
     wal_grew: Arc<Notify>,
@@ -84,7 +98,83 @@ impl<S: Store> StoreShared<S> {
             tracing::info!(store = %S::NAME, ?state, reason, "store state");
             // Nobody may be listening.
             let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
+            if state == StoreState::Quarantined {
+                self.quarantined.notify_one();
+            }
         }
+    }
+
+    /// Announces that this process has the file open. Blocks while another one replaces it.
+    fn announce(&self) -> Result<()> {
+        let Some(path) = &self.presence_path else { return Ok(()) };
+        let presence = Presence::shared(path).map_err(|e| self.present_error(e))?;
+        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
+        Ok(())
+    }
+
+    /// Runs `swap` while no process has the file open, and announces this one again.
+    pub(super) fn replace_presence(&self, swap: Box<dyn FnOnce() -> Result<()> + Send>) -> Result<()> {
+        let alone =
+            self.presence_path.as_deref().map(Presence::alone).transpose().map_err(|e| self.present_error(e))?;
+        swap()?;
+        drop(alone);
+        self.announce()
+    }
+
+    fn present_error(&self, error: std::io::Error) -> Error {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return group::io_error::<S>("locking its file against replacement", error);
+        }
+        let what = self.file.path.display().to_string();
+        Kind::Refused { what, reason: "another process has it open, or replaces it".to_owned() }.into()
+    }
+
+    /// Notes that a sync failed, in a relaxed store: frames that are committed may never reach the disk, though later syncs
+    /// succeed. The main file is sound, and stays so as long as nothing is folded into it: a power cut in the middle of that
+    /// would find neither the old pages nor the frames. So from here on nothing is, until the folder is opened again.
+    pub(super) fn note_failed_sync(&self, error: &rusqlite::Error) {
+        if self.settings.durability == Durability::Relaxed && fault::is_failed_sync(error) {
+            if !self.status.is_wal_unsynced.swap(true, Ordering::AcqRel) {
+                self.file.mark_unsynced();
+            }
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        }
+    }
+
+    /// Whether the last connection to close must not fold the WAL in: nobody would hear of a sync that fails then.
+    fn must_leave_wal(&self) -> bool {
+        let is_relaxed = self.settings.durability == Durability::Relaxed;
+        self.is_wal_unsynced() || (is_relaxed && self.status.wal_frames.load(Ordering::Relaxed) > 0)
+    }
+
+    /// Enters the state of a store whose file is open.
+    pub(super) fn enter_open(&self) {
+        if self.is_wal_unsynced() {
+            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
+        } else {
+            self.enter(StoreState::Serving, None);
+        }
+    }
+
+    /// Takes up what an earlier process found out about the WAL. A durable store cannot keep its promise on such a file.
+    fn inherit_unsynced(&self) -> Result<()> {
+        let is_unsynced = self.file.is_unsynced();
+        if is_unsynced && self.settings.durability == Durability::Durable {
+            let reason = format!("{UNSYNCED}; or start the machine anew, or open the store as relaxed");
+            return Err(Kind::Refused { what: format!("file {}", self.file.path.display()), reason }.into());
+        }
+        self.status.is_wal_unsynced.store(is_unsynced, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the WAL must stay as it is.
+    pub(super) fn is_wal_unsynced(&self) -> bool {
+        self.status.is_wal_unsynced.load(Ordering::Acquire)
+    }
+
+    /// Passes a place where a test may have told the store to fail.
+    pub(super) fn failpoint(&self, point: Failpoint) -> rusqlite::Result<()> {
+        self.failpoints.check(S::NAME, point)
     }
 
     /// Called when the actor is gone for good.
@@ -123,10 +213,13 @@ impl<S: Store> StoreShared<S> {
         }
     }
 
-    /// Sets the store's file aside when a read found SQLite's own structures damaged.
+    /// Counts a read's panic, and sets the store's file aside when a read found SQLite's own structures damaged.
     ///
     /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
     fn note_read_error(&self, error: &Error) {
+        if matches!(error.kind(), Kind::Panicked { .. }) {
+            self.status.panic_count.fetch_add(1, Ordering::Relaxed);
+        }
         if !matches!(error.kind(), Kind::Corrupt { .. }) {
             return;
         }
@@ -140,21 +233,21 @@ impl<S: Store> StoreShared<S> {
 }
 
 /// The right to have the file open for writing in this process, held by one incarnation of the actor at a time.
-pub(super) struct Lease<S: Store> {
+pub(super) struct Custody<S: Store> {
     shared: Arc<StoreShared<S>>,
 }
 
-/// Whether some incarnation holds the [`Lease`].
+/// Whether some incarnation holds the [`Custody`].
 #[derive(Debug, Default)]
-pub(super) struct LeaseState {
+pub(super) struct CustodyState {
     is_taken: Mutex<bool>,
     released: Condvar,
 }
 
-impl<S: Store> Lease<S> {
+impl<S: Store> Custody<S> {
     /// Waits until the former holder has closed its connection. Blocks.
     pub(super) fn acquire(shared: &Arc<StoreShared<S>>) -> Self {
-        let LeaseState { is_taken, released } = &shared.lease;
+        let CustodyState { is_taken, released } = &shared.custody;
         let mut is_taken = is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         while *is_taken {
             is_taken = released.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
@@ -168,10 +261,10 @@ impl<S: Store> Lease<S> {
     }
 }
 
-impl<S: Store> Drop for Lease<S> {
+impl<S: Store> Drop for Custody<S> {
     fn drop(&mut self) {
-        *self.shared.lease.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.shared.lease.released.notify_all();
+        *self.shared.custody.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.shared.custody.released.notify_all();
     }
 }
 
@@ -256,11 +349,16 @@ impl<S: Store> StoreHandle<S> {
         let (runtime, (limit, window)) = (opening.runtime.clone(), opening.restart_limit);
         let shared = Arc::new(shared(opening));
         let settings = shared.settings.clone();
-        let file = shared.file.clone();
-        let prepared = runtime.spawn_blocking(move || file.prepare()).await;
-        prepared.map_err(|lost| failed::<S>(lost.to_string()))??;
-        let args = Arc::clone(&shared);
-        let actor = Writer::<S>::supervise_with(supervisor, move || Arc::clone(&args))
+        let opened = Arc::clone(&shared);
+        let beginning = runtime.spawn_blocking(move || {
+            opened.announce()?;
+            opened.file.prepare()?;
+            opened.inherit_unsynced()?;
+            // Open from before the writer is until after it: see `Inner::guard`.
+            Ok::<_, Error>((opened.file.reader()?, Beginning::open(opened)?))
+        });
+        let (guard, beginning) = beginning.await.map_err(|lost| failed::<S>(lost.to_string()))??;
+        let actor = Writer::<S>::supervise_with(supervisor, move || beginning.clone())
             // A store that was closed stays closed; one that failed comes back.
             .restart_policy(RestartPolicy::Transient)
             .restart_limit(limit, window)
@@ -270,11 +368,12 @@ impl<S: Store> StoreHandle<S> {
         let readers = Readers::new(shared.file.clone(), settings.in_place_connections_max, settings.reader_threads);
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
-        let guard = Mutex::new(Some(shared.file.reader()?));
+        let guard = Mutex::new(Some(guard));
         let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
+        handle.watch_quarantine();
         Ok(handle)
     }
 
@@ -286,6 +385,66 @@ impl<S: Store> StoreHandle<S> {
             actor.wait_for_shutdown().await;
             shared.note_end();
         });
+    }
+
+    /// Closes the file once it is quarantined, so that it can be looked at, and replaced.
+    fn watch_quarantine(&self) {
+        let (shared, weak) = (Arc::clone(&self.inner.shared), Arc::downgrade(&self.inner));
+        let actor = self.inner.actor.clone();
+        self.inner.runtime.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = shared.quarantined.notified() => {
+                        let Some(inner) = weak.upgrade() else { return };
+                        Self { inner }.set_aside().await;
+                    }
+                    () = actor.wait_for_shutdown() => return,
+                }
+            }
+        });
+    }
+
+    /// Waits for the reads and writes that have begun, closes every connection and leaves the files as they are.
+    async fn set_aside(&self) {
+        let Inner { shared, readers, actor, runtime, checkpointer, guard, .. } = &*self.inner;
+        let readers = Arc::clone(readers);
+        let _ = runtime.spawn_blocking(move || readers.close()).await;
+        checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (reply, closed) = oneshot::channel();
+        if actor.tell(SetAside { reply }).try_send().is_ok() {
+            let _ = closed.await;
+        }
+        if let Some(guard) = guard.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The last connection, which would fold the WAL in.
+            connection::leave_wal(&guard);
+        }
+        shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Replaces the file of a quarantined store, which `swap` does while no process has it open, and serves again.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever `swap` and
+    /// opening the file answer. The store stays quarantined then.
+    pub async fn replace_file(&self, swap: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        let Inner { shared, readers, actor, guard, runtime, .. } = &*self.inner;
+        if shared.status.state() != StoreState::Quarantined {
+            let reason = "it is not quarantined".to_owned();
+            return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
+        }
+        self.set_aside().await;
+        let (reply, replaced) = oneshot::channel();
+        if actor.tell(Replace { swap: Box::new(swap), reply }).try_send().is_err() {
+            return Err(self.unavailable(Written::NotApplied).into());
+        }
+        replaced.await.map_err(|_| self.unavailable(Written::NotApplied))??;
+        let file = shared.file.clone();
+        let opened = runtime.spawn_blocking(move || file.reader()).await;
+        let opened = opened.map_err(|lost| failed::<S>(lost.to_string()))??;
+        *guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        readers.reopen();
+        shared.enter_open();
+        Ok(())
     }
 
     async fn wait_for_start(&self) -> Result<()> {
@@ -353,7 +512,10 @@ impl<S: Store> StoreHandle<S> {
             return Ok(reply);
         }
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
-            let read = |connection: &Connection| S::read(&context(shared, connection, now), &message);
+            let read = |connection: &Connection| {
+                shared.failpoint(Failpoint::ReadInPlace)?;
+                S::read(&context(shared, connection, now), &message)
+            };
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
                 let_others_run(IN_PLACE_READ_COST).await;
@@ -366,7 +528,7 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
-    /// Runs any read on a reader thread, admitted and bounded by its deadline like every request.
+    /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
     pub(super) async fn on_thread<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -374,15 +536,28 @@ impl<S: Store> StoreHandle<S> {
         options: RequestOptions,
         read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
+        let age_max = Some(self.inner.shared.settings.reader_age_max);
+        self.on_thread_until(name, size_bytes, options, age_max, read).await
+    }
+
+    async fn on_thread_until<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        size_bytes: usize,
+        options: RequestOptions,
+        age_max: Option<Duration>,
+        read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
         let deadline = self.deadline(&options);
         let permit = self.inner.admission.admit(size_bytes, &deadline).await?;
         let ticket = Arc::new(Ticket::new(deadline.at));
         let (reply, answer) = oneshot::channel();
         let guard = CallOffOnDrop(&ticket);
-        self.inner.readers.on_thread(thread_read::<S, T>(name, Arc::clone(&ticket), permit, reply, read))?;
+        let shared = Arc::clone(&self.inner.shared);
+        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), age_max, permit, reply, read))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
-            Some(Ok(answer)) => answer.inspect_err(|error| self.inner.shared.note_read_error(error)),
+            Some(Ok(answer)) => answer,
             Some(Err(_)) => Err(self.unavailable(Written::NotApplied).into()),
             None => {
                 guard.call_off();
@@ -442,7 +617,8 @@ impl<S: Store> StoreHandle<S> {
             }
             Ok(findings)
         };
-        self.on_thread("check", 0, options, read).await
+        // No age either: what it pins of the WAL is its price.
+        self.on_thread_until("check", 0, options, None, read).await
     }
 
     /// Returns a stream of what is committed after `sequence`, by this process and others. See
@@ -471,24 +647,34 @@ impl<S: Store> StoreHandle<S> {
             idle_for: shared.status.idle_for(),
         };
         match next_checkpoint(wal, &shared.settings.checkpoint) {
-            Some(mode) if !shared.is_replicated && !self.is_stopped() => self.checkpoint(mode),
+            Some(mode) if !shared.is_replicated && !shared.is_wal_unsynced() && !self.is_stopped() => {
+                self.checkpoint(mode)
+            }
             _ => Ok(()),
         }
     }
 
     fn checkpoint(&self, mode: CheckpointMode) -> Result<()> {
         // One at a time; whoever comes meanwhile has nothing to add.
-        let Ok(mut slot) = self.inner.checkpointer.try_lock() else { return Ok(()) };
+        let mut slot = match self.inner.checkpointer.try_lock() {
+            Ok(slot) => slot,
+            // A checkpoint that panicked must not be the last one.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
         let connection = match &mut *slot {
             Some(connection) => connection,
             none => none.insert(self.inner.shared.file.checkpointer()?),
         };
-        match checkpoint::checkpoint(connection, mode) {
+        let shared = &self.inner.shared;
+        let done = shared.failpoint(Failpoint::Checkpoint).and_then(|()| checkpoint::checkpoint(connection, mode));
+        match done {
             Ok(result) => {
                 self.inner.shared.note_checkpoint(mode, result);
                 Ok(())
             }
             Err(error) => {
+                shared.note_failed_sync(&error);
                 *slot = None;
                 Err(crate::sqlite::fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
             }
@@ -502,8 +688,11 @@ impl<S: Store> StoreHandle<S> {
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
-        let lease_of = Arc::clone(shared);
+        let custody_of = Arc::clone(shared);
         let closed = async {
+            if shared.status.state() == StoreState::Quarantined {
+                self.set_aside().await;
+            }
             let _ = runtime.spawn_blocking(move || readers.close()).await;
             checkpointer.lock().unwrap_or_else(PoisonError::into_inner).take();
             // Last, since only the last connection to close removes the WAL: two that close at once both leave it to the
@@ -511,8 +700,12 @@ impl<S: Store> StoreHandle<S> {
             self.end();
             actor.wait_for_shutdown().await;
             // The actor says that it stopped before it closes its connection.
-            let _ = runtime.spawn_blocking(move || drop(Lease::acquire(&lease_of))).await;
-            guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let _ = runtime.spawn_blocking(move || drop(Custody::acquire(&custody_of))).await;
+            let guard = guard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(guard) = guard.filter(|_| shared.must_leave_wal()) {
+                connection::leave_wal(&guard);
+            }
+            shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         };
         let is_drained = deadline.wait(closed).await.is_some();
         let undelivered_count = if is_drained { 0 } else { admission.in_use().0 };
@@ -562,13 +755,22 @@ impl<S: Store> StoreHandle<S> {
     }
 }
 
+/// Why a relaxed store whose sync failed is degraded.
+pub(super) const UNSYNCED: &str = "a sync failed: what was written since the last good one may not survive a power cut; take a snapshot and restore it";
+
 fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
 
+/// Returns where processes announce that they have a store's file open.
+#[must_use]
+pub fn presence_path(folder: &Path, store: StoreName) -> PathBuf {
+    folder.join("locks").join(format!("{store}.open"))
+}
+
 /// Returns where and how a store keeps its file, whether it runs or not.
 #[must_use]
-pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFile {
+pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings, own: &S::Settings) -> StoreFile {
     StoreFile {
         store: S::NAME,
         path: folder.join(format!("{}.db", S::NAME)),
@@ -576,16 +778,27 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings) -> StoreFil
         durability: settings.durability,
         cache_bytes: settings.cache_bytes,
         is_replicated: false,
+        text_index: S::text_index(own),
         is_run_time_object: S::is_run_time_object,
     }
 }
 
 fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
     let StoreOpening {
-        folder, settings, store_settings, is_exclusive, is_replicated, ballast, events, wal_grew, ..
+        folder,
+        settings,
+        store_settings,
+        is_exclusive,
+        is_replicated,
+        ballast,
+        events,
+        wal_grew,
+        failpoints,
+        process,
+        ..
     } = opening;
     StoreShared {
-        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings) },
+        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings, &store_settings) },
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),
@@ -593,8 +806,12 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         is_replicated,
         ballast,
         is_closing: AtomicBool::new(false),
-        lease: LeaseState::default(),
-        start_count: AtomicU32::new(0),
+        custody: CustodyState::default(),
+        quarantined: Notify::new(),
+        presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),
+        presence: Mutex::default(),
+        failpoints,
+        process,
         failures_in_a_row: AtomicU32::new(0),
         settings,
         store_settings,
@@ -606,24 +823,48 @@ fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
 /// What reads that never wait cost, in parts of about 0.1 µs.
 const IN_PLACE_READ_COST: u32 = 64;
 const MEMORY_READ_COST: u32 = 4;
-/// A thread does so much before it lets another task run, about 30 µs. tokio looks at its timers at every 61st task: with
-/// its own budget of 128 steps a task, a timer beside 64 readers came 50 ms late.
-const COST_MAX: u32 = 256;
+/// A thread does so much, 100 µs, before it lets another task run, and so much less among many readers that all of them
+/// together have had their turn within about 1.6 ms. tokio looks at its timers once all tasks had theirs: with its own
+/// budget of 128 steps a task, a timer beside 256 readers came 200 ms late. Letting others run costs a lone reader as much
+/// as a read.
+const TURN_COST_MAX: u32 = 1_000;
+const ROUND_COST_MAX: u32 = 16_000;
 
 thread_local! {
     /// What this thread read since it last let another task run.
     static COST: Cell<u32> = const { Cell::new(0) };
 }
 
+/// How many callers of this process let others run, and wait for their next turn.
+static WAITING_COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// Lets the caller's other tasks run now and then: a read in place never waits, so a loop of them would hold the thread.
 async fn let_others_run(cost: u32) {
     let sum = COST.get() + cost;
-    if sum < COST_MAX {
+    let reader_count = WAITING_COUNT.load(Ordering::Relaxed) + 1;
+    if sum < TURN_COST_MAX.min(ROUND_COST_MAX / reader_count) {
         COST.set(sum);
         return;
     }
     COST.set(0);
+    let _waiting = Waiting::new();
     tokio::task::yield_now().await;
+}
+
+/// Counts a waiting caller, cancelled ones only as long as they wait.
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Self {
+        WAITING_COUNT.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING_COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
@@ -646,8 +887,10 @@ fn findings_once(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec
 
 /// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.
 fn thread_read<S: Store, T: Send + 'static>(
+    shared: Arc<StoreShared<S>>,
     name: &'static str,
     ticket: Arc<Ticket>,
+    age_max: Option<Duration>,
     permit: Permit,
     reply: oneshot::Sender<Result<T>>,
     read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
@@ -655,9 +898,14 @@ fn thread_read<S: Store, T: Send + 'static>(
     Box::new(move |connection| {
         let answer = match connection {
             Ok(connection) if ticket.start(connection) => {
-                let answer = readers::run(S::NAME, name, connection, read);
+                let scope = ticket.scope(age_max);
+                let answer = readers::run(S::NAME, name, connection, |connection| {
+                    shared.failpoint(Failpoint::ReadOnThread)?;
+                    read(connection)
+                });
+                drop(scope);
                 ticket.finish();
-                answer
+                answer.inspect_err(|error| shared.note_read_error(error))
             }
             // Nobody waits for it any more.
             Ok(_) => return true,

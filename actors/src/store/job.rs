@@ -13,6 +13,7 @@ use super::context::{Outcome, WriteContext};
 use super::ticket::Ticket;
 use super::{Store, WriteHandler, idempotency};
 use crate::error::{Error, Result};
+use crate::sqlite::interrupt::Scope;
 
 /// A write in a group. It may run more than once, when the group is replayed without a neighbour that failed.
 pub(super) trait Job<S: Store>: Send {
@@ -30,6 +31,9 @@ pub(super) trait Job<S: Store>: Send {
 
     /// Returns whether the caller's deadline has passed.
     fn is_past_deadline(&self) -> bool;
+
+    /// Lets the statements of a run end when nobody wants it any more.
+    fn scope(&self) -> Option<Scope>;
 
     /// Runs the handler in the open transaction and keeps its reply.
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()>;
@@ -93,6 +97,10 @@ impl<S: WriteHandler<M>, M: Message> Job<S> for WriteJob<M> {
         self.ticket.is_past_deadline()
     }
 
+    fn scope(&self) -> Option<Scope> {
+        Some(self.ticket.scope(None))
+    }
+
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let reply = self.execute(context)?;
         self.outcome = Some(Ok(reply));
@@ -116,7 +124,7 @@ impl<S: WriteHandler<M>, M: Message> Job<S> for WriteJob<M> {
         let answer = match (committed, outcome) {
             (Ok(()), Some(outcome)) => outcome,
             // A write that failed by itself stays undone, whatever became of its group.
-            (Err(_), Some(Err(own))) if own.written() == Written::NotApplied && is_final(&own) => Err(own),
+            (Err(group), Some(Err(own))) if own.written() == Written::NotApplied && is_final(&own, &group) => Err(own),
             (Err(group), _) => Err(group),
             (Ok(()), None) => return,
         };
@@ -126,12 +134,13 @@ impl<S: WriteHandler<M>, M: Message> Job<S> for WriteJob<M> {
     }
 }
 
-/// Whether an error holds even if the group's other writes are gone: it did not depend on what they wrote.
-fn is_final(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        larder_protocol::Error::Panicked { .. }
-            | larder_protocol::Error::TooLarge { .. }
-            | larder_protocol::Error::Invalid { .. }
-    )
+/// Whether an error holds though its group failed: it did not depend on what others wrote, or that is committed.
+fn is_final(error: &Error, group: &Error) -> bool {
+    group.written() == Written::Applied
+        || matches!(
+            error.kind(),
+            larder_protocol::Error::Panicked { .. }
+                | larder_protocol::Error::TooLarge { .. }
+                | larder_protocol::Error::Invalid { .. }
+        )
 }

@@ -9,6 +9,7 @@ use super::context::{Outcome, WriteContext};
 use super::job::Job;
 use super::{Store, StoreSettings, changes, idempotency};
 use crate::error::{Error, Result};
+use crate::sqlite::interrupt::Scope;
 
 /// Rows of each kind that one slice removes: about a millisecond's work.
 const ROWS_PER_SLICE: usize = 500;
@@ -20,14 +21,21 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
+    /// The sweep did all that one slice may do, so that there may be more.
+    is_full: bool,
+    /// Asks for the next slice.
+    again: Box<dyn Fn() + Send>,
 }
 
 impl Slice {
-    pub(super) fn new(settings: &StoreSettings) -> Self {
+    /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
+    pub(super) fn new(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
         Self {
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
+            is_full: false,
+            again: Box::new(again),
         }
     }
 }
@@ -57,9 +65,14 @@ impl<S: Store> Job<S> for Slice {
         false
     }
 
+    fn scope(&self) -> Option<Scope> {
+        None
+    }
+
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
-        S::sweep(context, ROWS_PER_SLICE)?;
+        self.is_full = S::sweep(context, ROWS_PER_SLICE)? >= ROWS_PER_SLICE;
+        context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
         changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
@@ -70,6 +83,7 @@ impl<S: Store> Job<S> for Slice {
     fn finish(&self) {}
 
     fn fail(&mut self, error: Error) {
+        self.is_full = false;
         tracing::warn!(store = %S::NAME, %error, "a slice of maintenance failed; the next one tries again");
     }
 
@@ -77,7 +91,11 @@ impl<S: Store> Job<S> for Slice {
         false
     }
 
-    fn settle(self: Box<Self>, _committed: Result<()>) {}
+    fn settle(self: Box<Self>, committed: Result<()>) {
+        if self.is_full && committed.is_ok() {
+            (self.again)();
+        }
+    }
 }
 
 /// Gives a few free pages back, if there are enough to matter.

@@ -10,11 +10,13 @@
 mod admission;
 mod changes;
 mod context;
+mod failpoints;
 mod group;
 mod handle;
 mod hot;
 mod idempotency;
 mod job;
+mod lease;
 mod maintenance;
 mod readers;
 mod settings;
@@ -25,10 +27,14 @@ mod tests;
 mod ticket;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub(crate) use context::{out_of_order, stored_name};
-pub use handle::{CloseReport, StoreHandle, StoreOpening, store_file};
+pub use failpoints::{Failpoint, FailpointAction, Failpoints};
+pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
 pub use hot::HotTier;
+pub use lease::Process;
 pub use settings::StoreSettings;
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
 pub use subscription::Notices;
@@ -36,6 +42,7 @@ pub use subscription::Notices;
 use larder_protocol::change::Change;
 use larder_protocol::{Message, StoreName};
 
+use crate::full_text::TextIndex;
 use crate::sqlite::migration::{FileSchema, Migration};
 
 /// The tables every store's file has; the first of every store's migrations.
@@ -53,11 +60,20 @@ pub trait Store: Sized + Send + Sync + 'static {
     /// State in memory derived from rows, shared by writer and readers; it can always be rebuilt.
     type Memory: Send + Sync;
 
+    /// Returns the store's full-text index, if it has one, as the settings want it.
+    #[must_use]
+    fn text_index(_settings: &Self::Settings) -> Option<TextIndex> {
+        None
+    }
+
     /// Returns the state in memory of a store just opened. `exclusive`: no other process can change the file.
     fn memory(settings: &Self::Settings, exclusive: bool) -> Self::Memory;
 
     /// Brings the state in memory up to date with `changes`, which were just committed by this process.
     fn committed(memory: &Self::Memory, changes: &[Change]);
+
+    /// Forgets the state in memory, which may be from before a commit that it was not told of; it is built anew from rows.
+    fn forget(memory: &Self::Memory);
 
     /// Removes some of what is due to go (expired rows), at most `rows_max`; answers how many rows went.
     ///

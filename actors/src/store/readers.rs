@@ -113,6 +113,11 @@ impl Readers {
         }
     }
 
+    /// Serves again after a [`close`](Self::close).
+    pub(super) fn reopen(&self) {
+        self.is_closed.store(false, Ordering::Release);
+    }
+
     fn start_threads(&self) -> Result<Threads> {
         let (queue, reads) = crossbeam_channel::unbounded();
         let start = |index| {

@@ -32,6 +32,9 @@ pub struct StoreSettings {
     pub in_place_connections_max: usize,
     /// Threads for scans and other long reads, 1 to 64. Default 2. They start at the first such read.
     pub reader_threads: usize,
+    /// A read on a reader thread that takes longer is ended with a deadline error, at least 1 ms. Default 10 s. Higher: it can
+    /// keep the WAL from starting over for as long, and the WAL grows meanwhile. Checks are exempt.
+    pub reader_age_max: Duration,
     /// Where short reads run: `true` (the default) on the caller's thread, `false` on the reader threads.
     pub reads_in_place: bool,
     /// When the WAL is moved into the main file.
@@ -60,6 +63,7 @@ impl Default for StoreSettings {
             cache_bytes: 16 << 20,
             in_place_connections_max: 8,
             reader_threads: 2,
+            reader_age_max: Duration::from_secs(10),
             reads_in_place: true,
             checkpoint: CheckpointSettings::default(),
             wal_bytes_max: 1 << 30,
@@ -94,6 +98,7 @@ impl StoreSettings {
         check("change_log_writes_max", self.change_log_writes_max, 1, i64::MAX.unsigned_abs())?;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         check("deadline (in ms)", millis(self.deadline), 1, u64::MAX)?;
+        check("reader_age_max (in ms)", millis(self.reader_age_max), 1, u64::MAX)?;
         let CheckpointSettings { background_frames, writer_idle_frames, writer_hard_frames, .. } = self.checkpoint;
         check("checkpoint.background_frames", background_frames.into(), 1, 1 << 24)?;
         check("checkpoint.writer_idle_frames", writer_idle_frames.into(), 1, 1 << 24)?;

@@ -22,7 +22,8 @@ pub enum StoreState {
     Starting,
     /// It answers reads and writes.
     Serving,
-    /// It answers reads; writes fail until the cause (a full disk) is gone.
+    /// It answers reads; writes fail until the cause (a full disk) is gone. Or, in a relaxed store, a sync has failed: it
+    /// answers writes too, but what it holds is not known to reach the disk.
     Degraded,
     /// It failed and is being restarted.
     Restarting,
@@ -92,7 +93,7 @@ pub struct StoreObservation {
     pub is_wal_pinned: bool,
     /// Checkpoints done, by supervisor and writer.
     pub checkpoint_count: u64,
-    /// Messages whose handler panicked; each was undone and answered.
+    /// Panics, of writes' and reads' handlers and of the store's own work; each was answered.
     pub panic_count: u64,
     /// Restarts by the supervisor.
     pub restart_count: u64,
@@ -131,6 +132,8 @@ pub(super) struct Status {
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
     pub(super) is_wal_pinned: AtomicBool,
+    /// A relaxed store's sync failed: frames in its WAL may never reach the disk.
+    pub(super) is_wal_unsynced: AtomicBool,
     pub(super) checkpoint_count: AtomicU64,
     pub(super) panic_count: AtomicU64,
     pub(super) restart_count: AtomicU64,
@@ -157,6 +160,7 @@ impl Status {
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
             is_wal_pinned: AtomicBool::default(),
+            is_wal_unsynced: AtomicBool::default(),
             checkpoint_count: AtomicU64::default(),
             panic_count: AtomicU64::default(),
             restart_count: AtomicU64::default(),
@@ -204,9 +208,14 @@ impl Status {
             StoreState::Failed => Kind::StoreFailed { store, reason, written },
             StoreState::Stopped => Kind::ShuttingDown { store, written },
             StoreState::Starting | StoreState::Serving | StoreState::Degraded | StoreState::Restarting => {
-                Kind::Restarting { store, written, retry_after: RETRY_AFTER }
+                self.restarting(written)
             }
         }
+    }
+
+    /// Returns the answer to a request that meets the store's restart.
+    pub(super) fn restarting(&self, written: Written) -> Kind {
+        Kind::Restarting { store: self.store, written, retry_after: RETRY_AFTER }
     }
 
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {

@@ -1,18 +1,22 @@
 //! One request's life: waiting, running, over. Decides who may still call it off, and interrupts SQLite for it.
 //!
-//! Always true: a request that was called off while waiting never runs; an interrupt only ever hits the statement of the
+//! Always true: a request that was called off while waiting never runs; an interrupt only ever hits the statements of the
 //! request that it was meant for.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, InterruptHandle};
+
+use crate::sqlite::interrupt::{CallOff, Scope};
 
 /// Shared by the caller and the thread that serves it.
 #[derive(Debug)]
 pub(super) struct Ticket {
     deadline: Instant,
     stage: Mutex<Stage>,
+    /// Ends the request's next statement, where none runs at the moment.
+    call_off: Arc<CallOff>,
 }
 
 enum Stage {
@@ -45,7 +49,7 @@ pub(super) enum CalledOff {
 
 impl Ticket {
     pub(super) fn new(deadline: Instant) -> Self {
-        Self { deadline, stage: Mutex::new(Stage::Waiting) }
+        Self { deadline, stage: Mutex::new(Stage::Waiting), call_off: Arc::default() }
     }
 
     pub(super) fn is_past_deadline(&self) -> bool {
@@ -60,6 +64,11 @@ impl Ticket {
         }
         *stage = Stage::Running(connection.get_interrupt_handle());
         true
+    }
+
+    /// Lets this thread's statements end once the request is called off, or is older than `age_max`.
+    pub(super) fn scope(&self, age_max: Option<Duration>) -> Scope {
+        Scope::enter(&self.call_off, age_max)
     }
 
     /// Marks the end of a run: from here on an interrupt would hit another request.
@@ -77,6 +86,7 @@ impl Ticket {
             }
             // The lock is held, so the statement that is interrupted is this request's own.
             Stage::Running(handle) => {
+                self.call_off.call_off();
                 handle.interrupt();
                 CalledOff::TooLate
             }

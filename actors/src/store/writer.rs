@@ -6,8 +6,8 @@
 //! only where no message is in hand, when its connection cannot be had again.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kameo::Actor;
@@ -16,11 +16,12 @@ use kameo::error::{ActorStopReason, PanicError};
 use kameo::mailbox::{MailboxReceiver, Signal};
 use kameo::message::{Context, Message};
 
+use larder_protocol::{Error as Kind, Written};
 use tokio::sync::oneshot;
 
 use super::Store;
 use super::group::Group;
-use super::handle::{Lease, StoreShared};
+use super::handle::{Custody, StoreShared};
 use super::job::Job;
 use super::maintenance;
 use super::status::StoreState;
@@ -32,7 +33,8 @@ const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 
 /// Owns the store's write connection.
 pub(super) struct Writer<S: Store> {
-    group: Group<S>,
+    /// `None` while the file is set aside.
+    group: Option<Group<S>>,
     shared: Arc<StoreShared<S>>,
 }
 
@@ -47,23 +49,59 @@ pub(super) struct Flush {
     pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
 
+/// Closes the file of a store that is quarantined.
+pub(super) struct SetAside {
+    pub(super) reply: oneshot::Sender<()>,
+}
+
+/// Replaces the file of a store that is set aside, and opens it.
+pub(super) struct Replace {
+    pub(super) swap: Box<dyn FnOnce() -> Result<(), Error> + Send>,
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
+}
+
 /// Ends the actor after everything that was queued before.
 pub(super) struct Close;
 
+/// What an incarnation begins with.
+pub(super) struct Beginning<S: Store> {
+    shared: Arc<StoreShared<S>>,
+    /// Taken by the first incarnation.
+    first: Arc<Mutex<Option<Group<S>>>>,
+}
+
+impl<S: Store> Beginning<S> {
+    /// Opens the file for the first incarnation, here and not in the actor: kameo would spend its restarts on a file that
+    /// cannot be opened, while the caller has long been told so. Blocks.
+    pub(super) fn open(shared: Arc<StoreShared<S>>) -> Result<Self, Error> {
+        let group = Group::open(Custody::acquire(&shared))?;
+        Ok(Self { shared, first: Arc::new(Mutex::new(Some(group))) })
+    }
+}
+
+impl<S: Store> Clone for Beginning<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), first: Arc::clone(&self.first) }
+    }
+}
+
 impl<S: Store> Actor for Writer<S> {
-    type Args = Arc<StoreShared<S>>;
+    type Args = Beginning<S>;
     type Error = Error;
 
     fn name() -> &'static str {
         S::NAME.as_str()
     }
 
-    async fn on_start(shared: Self::Args, _actor: ActorRef<Self>) -> Result<Self, Error> {
-        let start_count = shared.start_count.fetch_add(1, Ordering::AcqRel);
-        // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
-        let lease = Lease::acquire(&shared);
-        let group = if start_count == 0 { Group::open(lease)? } else { restart(lease)? };
-        shared.enter(StoreState::Serving, None);
+    async fn on_start(Beginning { shared, first }: Self::Args, _actor: ActorRef<Self>) -> Result<Self, Error> {
+        let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let group = match opened {
+            Some(group) => Some(group),
+            None if shared.status.state() == StoreState::Quarantined => return Ok(Self { group: None, shared }),
+            // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
+            None => Some(restart(Custody::acquire(&shared))?),
+        };
+        shared.enter_open();
         Ok(Self { group, shared })
     }
 
@@ -72,18 +110,23 @@ impl<S: Store> Actor for Writer<S> {
         _actor: WeakActorRef<Self>,
         mailbox: &mut MailboxReceiver<Self>,
     ) -> Result<Option<Signal<Self>>, Error> {
+        let Some(group) = &mut self.group else { return Ok(mailbox.recv().await) };
+        // First of all: what is queued is the next incarnation's, which can still write it.
+        if let Some(broken) = group.take_broken() {
+            return Err(broken);
+        }
         // `try_recv` and not `recv_many`, which miscounts when an application enables kameo's `metrics` feature.
         if let Ok(signal) = mailbox.try_recv() {
             if !matches!(signal, Signal::Message { .. }) {
-                self.group.commit();
+                group.commit();
             }
             return Ok(Some(signal));
         }
-        self.group.commit();
-        if let Some(broken) = self.group.take_broken() {
+        group.commit();
+        group.checkpoint_if_due(!mailbox.is_empty());
+        if let Some(broken) = group.take_broken() {
             return Err(broken);
         }
-        self.group.checkpoint_if_due(!mailbox.is_empty());
         Ok(mailbox.recv().await)
     }
 
@@ -99,19 +142,23 @@ impl<S: Store> Actor for Writer<S> {
     }
 
     async fn on_stop(&mut self, _actor: WeakActorRef<Self>, _reason: ActorStopReason) -> Result<(), Error> {
-        self.group.close();
+        if let Some(group) = &mut self.group {
+            group.close();
+        }
         Ok(())
     }
 }
 
 /// Opens the file again after a failure, with the pause that the number of failures in a row asks for.
 #[expect(clippy::disallowed_methods, reason = "back-off on the store's own thread, before it serves anything")]
-fn restart<S: Store>(lease: Lease<S>) -> Result<Group<S>, Error> {
-    let shared = lease.shared();
+fn restart<S: Store>(custody: Custody<S>) -> Result<Group<S>, Error> {
+    let shared = custody.shared();
     shared.status.restart_count.fetch_add(1, Ordering::Relaxed);
     std::thread::sleep(back_off(shared.failures_in_a_row.fetch_add(1, Ordering::AcqRel)));
+    // Whatever was committed last, memory may not have been told.
+    S::forget(&shared.memory);
     let told = Arc::clone(shared);
-    let opened = shared.file.prepare_existing().and_then(|()| Group::open(lease));
+    let opened = shared.file.prepare_existing().and_then(|()| Group::open(custody));
     opened.inspect_err(|error| told.enter(StoreState::Restarting, Some(described(error))))
 }
 
@@ -134,16 +181,25 @@ impl<S: Store> Message<Submit<S>> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, Submit(job): Submit<S>, _: &mut Context<Self, ()>) {
-        self.group.run(job);
+        match &mut self.group {
+            Some(group) => group.run(job),
+            None => job.settle(Err(self.shared.status.unavailable(Written::NotApplied).into())),
+        }
     }
 }
 
 impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, _: Maintain, _: &mut Context<Self, ()>) {
-        self.group.probe();
-        self.group.run(Box::new(maintenance::Slice::new(&self.shared.settings)));
+    async fn handle(&mut self, _: Maintain, context: &mut Context<Self, ()>) {
+        let Some(group) = &mut self.group else { return };
+        group.probe();
+        let actor = context.actor_ref().downgrade();
+        let again = move || {
+            // A store that is stopping sweeps on when it is opened again.
+            let _ = actor.upgrade().map(|actor| actor.tell(Maintain).try_send());
+        };
+        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, again)));
     }
 }
 
@@ -151,8 +207,53 @@ impl<S: Store> Message<Flush> for Writer<S> {
     type Reply = ();
 
     async fn handle(&mut self, Flush { reply }: Flush, _: &mut Context<Self, ()>) {
+        let flushed = match &mut self.group {
+            Some(group) => group.flush(),
+            None => Some(Err(self.shared.status.unavailable(Written::NotApplied).into())),
+        };
+        if let Some(flushed) = flushed {
+            // The caller may have gone away.
+            let _ = reply.send(flushed);
+        }
+    }
+}
+
+impl<S: Store> Message<SetAside> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, SetAside { reply }: SetAside, _: &mut Context<Self, ()>) {
+        if let Some(mut group) = self.group.take() {
+            group.close();
+        }
+        // Nobody may be waiting.
+        let _ = reply.send(());
+    }
+}
+
+impl<S: Store> Message<Replace> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, Replace { swap, reply }: Replace, _: &mut Context<Self, ()>) {
+        let replaced = self.replace(swap);
         // The caller may have gone away.
-        let _ = reply.send(self.group.flush());
+        let _ = reply.send(replaced);
+    }
+}
+
+impl<S: Store> Writer<S> {
+    fn replace(&mut self, swap: Box<dyn FnOnce() -> Result<(), Error> + Send>) -> Result<(), Error> {
+        if self.group.is_some() {
+            let reason = "it is in use; only the file of a quarantined store is replaced".to_owned();
+            return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
+        }
+        self.shared.replace_presence(swap)?;
+        self.shared.file.prepare_existing()?;
+        S::forget(&self.shared.memory);
+        self.shared.status.is_wal_unsynced.store(self.shared.file.is_unsynced(), Ordering::Release);
+        let mut group = Group::open(Custody::acquire(&self.shared))?;
+        group.note_restored()?;
+        self.group = Some(group);
+        Ok(())
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Appended {
 
 /// Reads the newest messages that fit a token limit.
 ///
-/// It answers `None` only where [`may_count`](Self::may_count) is false and counting is needed.
+/// It answers `None` only where [`may_take_long`](Self::may_take_long) is false and it would: send it again with `true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GetWindow {
     /// Of which session. One that does not exist has an empty window.
@@ -53,9 +53,9 @@ pub struct GetWindow {
     pub initial_tokens: u64,
     /// Tokens that the model's message format costs a message, beside its content; used by the strict policy.
     pub overhead_tokens_per_message: u64,
-    /// Whether messages whose counts are missing, or by another counter, may be counted for this answer, on a reader
-    /// thread. `false`: the read runs in place.
-    pub may_count: bool,
+    /// Whether the answer may take long, on a reader thread: messages whose counts are missing, or by another counter, are
+    /// counted for it, and any number of messages is read. `false`: it is read in place, or not at all.
+    pub may_take_long: bool,
 }
 message!(Chat, GetWindow => Option<ChatWindow>, |m| m.session.as_str().len());
 
@@ -178,18 +178,30 @@ pub enum Retention {
     Tokens(u64),
 }
 
-/// Deletes a session's oldest messages beyond what is to be kept; answers how many.
+/// Deletes a session's oldest messages beyond what is to be kept, a slice at a time: about 10 ms of the writer's.
 ///
-/// System, developer and pinned messages and the summary are kept, and not counted. Sending it twice deletes nothing
-/// more, but for what has aged meanwhile.
+/// System, developer and pinned messages and the summary are kept, and not counted. It goes from the oldest message on, so
+/// that whoever reads between two slices sees the newest messages without a gap. Sending it twice deletes nothing more, but
+/// for what has aged meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrimSession {
     /// Of which session.
     pub session: SessionId,
     /// What to keep.
     pub keep: Retention,
+    /// Continue behind this message: the earlier slice's [`next`](Trimmed::next).
+    pub after: Option<MessageId>,
 }
-message!(Chat, TrimSession => u64, |m| m.session.as_str().len());
+message!(Chat, TrimSession => Trimmed, |m| m.session.as_str().len());
+
+/// What one slice of a trim did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trimmed {
+    /// How many messages it deleted.
+    pub deleted_count: u64,
+    /// Where the next slice goes on. `None`: everything that is left is to be kept.
+    pub next: Option<MessageId>,
+}
 
 /// Reads messages whose counts are missing or by another counter than the store's, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MessageId, Role, StoredMessage};
+use crate::filter::Filter;
 use crate::json_text::JsonText;
 use crate::message::message;
 use crate::names::SessionId;
@@ -67,18 +68,22 @@ pub struct GetSession {
 message!(Chat, GetSession => Option<Session>, |m| m.session.as_str().len());
 
 /// Lists sessions in the order of their ids.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListSessions {
     /// Only this owner's.
     pub owner: Option<String>,
     /// Only those that are put away, or only those that are not.
     pub archived: Option<bool>,
+    /// Only those whose metadata is so; a session without any has every field missing.
+    pub filter: Option<Filter>,
     /// Continue behind this one.
     pub after: Option<SessionId>,
     /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,
 }
-message!(Chat, ListSessions => Vec<Session>, |m| m.owner.as_deref().map_or(0, str::len));
+message!(Chat, ListSessions => Vec<Session>, |m| {
+    m.owner.as_deref().map_or(0, str::len) + m.filter.as_ref().map_or(0, Filter::size_bytes)
+});
 
 /// Counts sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,9 +139,10 @@ pub enum SearchScope {
 
 /// Finds messages that hold every word of a query, best first.
 ///
-/// The query is plain text: nothing in it is syntax. Words match whole, in any case, with or without accents; the last
-/// one matches as a beginning where `prefix` says so. A query without any word finds nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The query is plain text: nothing in it is syntax. What a word is, is a setting of the store (see
+/// [`Tokenizer`](crate::Tokenizer)); the last one matches as a beginning where `prefix` says so. A query without any word
+/// finds nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchMessages {
     /// What to look for; at most [`QUERY_BYTES_MAX`](crate::limits::QUERY_BYTES_MAX) bytes.
     pub query: String,
@@ -150,6 +156,8 @@ pub struct SearchMessages {
     pub since: Option<Timestamp>,
     /// Only messages created before then.
     pub until: Option<Timestamp>,
+    /// Only messages whose metadata is so; a message without any has every field missing.
+    pub filter: Option<Filter>,
     /// Whether archived messages are found.
     pub include_archived: bool,
     /// How many of the best to leave out, for the next page.
@@ -157,7 +165,7 @@ pub struct SearchMessages {
     /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,
 }
-message!(Chat, SearchMessages => Vec<SearchHit>, |m| m.query.len());
+message!(Chat, SearchMessages => Vec<SearchHit>, |m| m.query.len() + m.filter.as_ref().map_or(0, Filter::size_bytes));
 
 /// A message that a search found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -88,6 +88,8 @@ pub struct ChatWindow {
     pub limit: u64,
     /// What fell out.
     pub left_out: LeftOut,
+    /// How many messages had to be counted for this answer, since their counts are missing or by another counter.
+    pub uncounted_count: u64,
 }
 
 #[cfg(test)]

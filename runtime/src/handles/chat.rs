@@ -17,6 +17,7 @@ use larder_protocol::chat::{
     MessagePage, PinMessage, PutCounts, PutSession, PutSummary, Retention, Role, SearchMessages, SearchScope,
     StoredMessage, TrimSession,
 };
+use larder_protocol::filter::Filter;
 use larder_protocol::{Error as Kind, JsonText, Sequence, SessionId, Timestamp};
 
 use crate::larder::Larder;
@@ -50,7 +51,7 @@ impl Chat {
 
     /// Lists sessions in the order of their ids. Default: the first 256.
     pub fn sessions(&self) -> Request<ListSessions> {
-        let message = ListSessions { owner: None, archived: None, after: None, limit: STREAM_PAGE_ROWS };
+        let message = ListSessions { owner: None, archived: None, filter: None, after: None, limit: STREAM_PAGE_ROWS };
         Request::new(self.larder.clone(), Ok(message), Ok)
     }
 
@@ -185,9 +186,22 @@ impl ChatSession {
         self.request(|session| search_in(SearchScope::Sessions(vec![session]), query.into()))
     }
 
-    /// Deletes the oldest messages beyond what is to be kept; answers how many. See [`TrimSession`].
-    pub fn trim(&self, keep: Retention) -> Request<TrimSession> {
-        self.request(|session| TrimSession { session, keep })
+    /// Deletes the oldest messages beyond what is to be kept; answers how many. It does so in slices, between which other
+    /// writes go on: see [`TrimSession`]. Repeat it after an error.
+    ///
+    /// # Errors
+    /// When a slice fails; the slices before it stay done.
+    pub async fn trim(&self, keep: Retention) -> Result<u64> {
+        let session = self.name.clone()?;
+        let (mut deleted_count, mut after) = (0, None);
+        loop {
+            let trimmed = self.larder.ask(TrimSession { session: session.clone(), keep, after }).await?;
+            deleted_count += trimmed.deleted_count;
+            after = trimmed.next;
+            if after.is_none() {
+                return Ok(deleted_count);
+            }
+        }
     }
 
     /// Deletes all messages and keeps the session's description; answers how many there were.
@@ -250,6 +264,7 @@ fn search_in(scope: SearchScope, query: String) -> SearchMessages {
         role: None,
         since: None,
         until: None,
+        filter: None,
         include_archived: true,
         offset: 0,
         limit: 20,
@@ -284,6 +299,11 @@ impl<T> Request<ListSessions, T> {
     /// Only those that are put away, or only those that are not.
     pub fn archived(self, archived: bool) -> Self {
         self.set(|list| list.archived = Some(archived))
+    }
+
+    /// Only those whose metadata is so.
+    pub fn filter(self, filter: Filter) -> Self {
+        self.set(|list| list.filter = Some(filter))
     }
 
     /// Continues behind a session.
@@ -327,6 +347,11 @@ impl<T> Request<SearchMessages, T> {
     /// Only messages created before then.
     pub fn until(self, time: Timestamp) -> Self {
         self.set(|search| search.until = Some(time))
+    }
+
+    /// Only messages whose metadata is so.
+    pub fn filter(self, filter: Filter) -> Self {
+        self.set(|search| search.filter = Some(filter))
     }
 
     /// Archived messages are not found. Default: they are.

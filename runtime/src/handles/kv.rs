@@ -14,11 +14,12 @@ use larder_actors::{Error, Result};
 use larder_protocol::filter::{FieldPath, Filter};
 use larder_protocol::kv::{
     ApplyTransaction, CollectionSummary, CompareAndDelete, CompareAndPut, CountValues, DeclareField, DeleteTagged,
-    DeleteValue, DeleteValues, Direction, DropCollection, Entry, GetValue, GetValues, IncrementValue, KeyRange,
-    KeyedEntry, ListCollections, Operation, PopValue, PutIfAbsent, PutValue, PutValues, ScanPage, ScanValues,
-    TouchValue,
+    DeleteValue, DeleteValues, Direction, DropCollection, Entry, ExtendLease, GetValue, GetValues, IncrementValue,
+    KeyRange, KeyedEntry, ListCollections, Operation, PopValue, PutIfAbsent, PutValue, PutValues, ReleaseLease,
+    ScanPage, ScanValues, TakeLease, TouchValue,
 };
-use larder_protocol::{CollectionName, Error as Kind, Key, Message, Sequence, Tag, Value, Version};
+use larder_protocol::lease::Fencing;
+use larder_protocol::{CollectionName, Error as Kind, Key, LeaseName, Message, Sequence, Tag, Value, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +83,51 @@ impl Kv {
     pub fn transaction(&self, operations: impl IntoIterator<Item = Operation>) -> Request<ApplyTransaction> {
         let operations = operations.into_iter().collect();
         Request::new(self.larder.clone(), Ok(ApplyTransaction { operations }), Ok)
+    }
+
+    /// Takes a lease for `duration`, unless somebody has it whose time is not over and whose process lives. See
+    /// [`TakeLease`].
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let kv = larder.kv();
+    /// if let Some(fencing) = kv.take_lease("report", Duration::from_secs(60)).await?.fencing() {
+    ///     let report = "what only one process should work out".to_owned();
+    ///     let reports = kv.collection::<String>("reports");
+    ///     // Counts only if nobody overtook us meanwhile.
+    ///     kv.transaction([kv.require_lease("report", fencing)?, reports.put_operation("today", &report)?]).await?;
+    ///     kv.release_lease("report", fencing).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn take_lease(&self, lease: impl AsRef<str>, duration: Duration) -> Request<TakeLease> {
+        let message = LeaseName::new(lease).map(|lease| TakeLease { lease, duration });
+        Request::new(self.larder.clone(), message, Ok)
+    }
+
+    /// Lets the holding of `fencing` last for `duration` from now; a conflict, if it was overtaken.
+    pub fn extend_lease(&self, lease: impl AsRef<str>, fencing: Fencing, duration: Duration) -> Request<ExtendLease> {
+        let message = LeaseName::new(lease).map(|lease| ExtendLease { lease, fencing, duration });
+        Request::new(self.larder.clone(), message, Ok)
+    }
+
+    /// Gives a lease back; answers whether the holding of `fencing` was the current one.
+    pub fn release_lease(&self, lease: impl AsRef<str>, fencing: Fencing) -> Request<ReleaseLease> {
+        let message = LeaseName::new(lease).map(|lease| ReleaseLease { lease, fencing });
+        Request::new(self.larder.clone(), message, Ok)
+    }
+
+    /// Returns an operation for [`transaction`](Self::transaction) that requires the holding of `fencing` to be current.
+    ///
+    /// # Errors
+    /// When the name cannot be used.
+    pub fn require_lease(&self, lease: impl AsRef<str>, fencing: Fencing) -> Result<Operation> {
+        Ok(Operation::RequireLease { lease: LeaseName::new(lease)?, fencing })
     }
 
     /// Declares a field of JSON values, so that filters on it use an index. Answers whether it was new.

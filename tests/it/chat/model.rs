@@ -1,6 +1,6 @@
 //! Random operations on chat sessions agree with lists in memory, over reopenings.
 //!
-//! More: `LARDER_MODEL_OPERATIONS=100000 cargo test --release --test it chat::model -- --nocapture`.
+//! More: `LARDER_MODEL_OPERATIONS=200000 cargo test --release --test it chat::model -- --nocapture`.
 
 use std::collections::BTreeMap;
 
@@ -148,8 +148,14 @@ async fn change(larder: &Larder, model: &mut Model, random: &mut Random, flaw: F
     done
 }
 
-async fn compare(larder: &Larder, model: &Model, random: &mut Random) -> Result<(), String> {
-    for session in 0..SESSIONS {
+/// Compares some sessions: one after a few operations, all before the folder is closed.
+async fn compare(
+    larder: &Larder,
+    model: &Model,
+    sessions: std::ops::Range<u64>,
+    random: &mut Random,
+) -> Result<(), String> {
+    for session in sessions {
         let name = format!("s{session}");
         let chat = larder.chat().session(&name);
         let kept = model.get(&name).map_or(&[][..], Vec::as_slice);
@@ -198,9 +204,14 @@ async fn run(seed: u64, operations: u64, flaw: Flaw) -> Result<(), String> {
             done += 1;
             change(&larder, &mut model, &mut random, flaw).await.map_err(|e| format!("operation {done}: {e}"))?;
             if done.is_multiple_of(5) {
-                compare(&larder, &model, &mut random).await.map_err(|e| format!("after {done} operations: {e}"))?;
+                let session = random.below(SESSIONS);
+                let compared = compare(&larder, &model, session..session + 1, &mut random).await;
+                compared.map_err(|e| format!("after {done} operations: {e}"))?;
             }
         }
+        compare(&larder, &model, 0..SESSIONS, &mut random)
+            .await
+            .map_err(|e| format!("after {done} operations: {e}"))?;
         let findings = larder.check(larder::CheckDepth::Full).await.unwrap().findings;
         if !findings.is_empty() {
             return Err(format!("after {done} operations: {findings:?}"));

@@ -101,13 +101,13 @@ async fn messages_sent_without_counts_are_counted_when_needed() {
     let session = SessionId::new("a").unwrap();
     let messages = vec![ChatMessage::user("one two")];
     larder.ask(AppendMessages { session: session.clone(), messages, counts: None }).await.unwrap();
-    let ask = |may_count| GetWindow {
+    let ask = |may_take_long| GetWindow {
         session: session.clone(),
         policy: WindowPolicy::Strict,
         limit: TokenLimit::Tokens(10),
         initial_tokens: 0,
         overhead_tokens_per_message: 0,
-        may_count,
+        may_take_long,
     };
     assert_eq!(larder.ask(ask(false)).await.unwrap(), None);
     assert_eq!(larder.ask(ask(true)).await.unwrap().unwrap().tokens, 2);

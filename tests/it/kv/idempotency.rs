@@ -1,5 +1,7 @@
 //! Idempotency keys: repeating a write returns its first outcome.
 
+use std::time::Duration;
+
 use larder::protocol::kv::{
     ApplyTransaction, CompareAndDelete, CompareAndPut, DeclareField, DeleteTagged, DeleteValue, DeleteValues,
     DropCollection, IncrementValue, PopValue, PutIfAbsent, PutValue, PutValues, TouchValue,
@@ -33,6 +35,25 @@ async fn first_outcome_is_returned_after_a_reopen() {
     assert_eq!(kv.pop("k").idempotency_key("pop").await.unwrap(), Some(1));
     assert_eq!(kv.put("k", &1).idempotency_key("put").await.unwrap(), version);
     assert_eq!(kv.get("k").await.unwrap(), None);
+    larder.close().await;
+}
+
+/// Outcomes are kept for a day by default; past their age the key names a new write.
+#[tokio::test]
+async fn outcome_past_its_age_is_swept_and_its_key_is_free() {
+    let folder = folder();
+    let open = |kept: Duration| {
+        let builder = Larder::builder(folder.path()).kv(move |kv| kv.common.idempotency_kept = kept);
+        builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10)).open()
+    };
+    let larder = open(Duration::from_secs(3600)).await.unwrap();
+    let count = |larder: &Larder| larder.kv().collection::<i64>("counts").increment("c", 1).idempotency_key("once");
+    for _ in 0..50 {
+        assert_eq!(count(&larder).await.unwrap(), 1);
+    }
+    larder.close().await;
+    let larder = open(Duration::from_millis(1)).await.unwrap();
+    within(async { while count(&larder).await.unwrap() == 1 {} }).await;
     larder.close().await;
 }
 

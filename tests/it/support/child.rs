@@ -123,6 +123,11 @@ fn runs_its_role() {
         "linearizability" => crate::linearizability::child(words),
         "snapshots" => crate::backup::consistency::child(words),
         "writer" => crate::processes::write_until_told(words),
+        "leaseholder" => crate::leases::hold_until_told(words),
+        "computer" => crate::leases::compute_until_done(words),
+        "stranger" => crate::readers::read_until_told(words),
+        "crowd" => crate::overload::crowd(words),
+        "opener" => crate::quarantine::open_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
     }

@@ -9,7 +9,8 @@ CREATE TABLE session (
     updated_ms      INTEGER NOT NULL,
     message_count   INTEGER NOT NULL, -- its rows in place that are no summary
     token_count     INTEGER NOT NULL, -- the sum of their cost_tokens
-    summary_through INTEGER           -- the newest message that its summary covers; NULL: it has none
+    summary_through INTEGER,          -- the newest message that its summary covers; NULL: it has none
+    checksum        INTEGER NOT NULL  -- XXH3-64 over the columns from name to created_ms; verified on every read
 ) STRICT;
 CREATE INDEX session_by_owner ON session (owner, name) WHERE owner IS NOT NULL;
 CREATE TABLE body (                   -- a message's content, stored once however many sessions hold it; never updated
@@ -39,6 +40,7 @@ CREATE TABLE place (                  -- a message in a session
     ends_blank          INTEGER NOT NULL, -- 1: the text is empty or ends in whitespace
     holds_control_token INTEGER NOT NULL, -- 1: the text holds a control token
     client_id           TEXT,             -- unique in the session
+    checksum            INTEGER NOT NULL, -- XXH3-64 over the columns from archived to holds_control_token, but mandatory
     PRIMARY KEY (session_id, archived, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX place_by_body ON place (body_id);
@@ -56,6 +58,3 @@ CREATE TABLE counter (
     id   INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE         -- a token counter's lasting id
 ) STRICT;
-CREATE VIRTUAL TABLE body_text USING fts5 (
-    text, content = 'body', content_rowid = 'id', tokenize = 'unicode61 remove_diacritics 2'
-);

@@ -8,20 +8,20 @@ use crate::chat::tokens::{TEXT_OF_NONE, TokenCounter, count_message};
 
 /// Rows oldest first, and how many of them were read.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Rows {
-    pub(super) rows: Vec<Row>,
-    pub(super) texts: Vec<String>,
-    pub(super) read: usize,
+pub(in crate::chat) struct Rows {
+    pub(in crate::chat) rows: Vec<Row>,
+    pub(in crate::chat) texts: Vec<String>,
+    pub(in crate::chat) read: usize,
 }
 
 impl Rows {
-    pub(super) fn push(&mut self, row: Row, text: impl Into<String>) {
+    pub(in crate::chat) fn push(&mut self, row: Row, text: impl Into<String>) {
         self.rows.push(row);
         self.texts.push(text.into());
     }
 
     /// Makes the rows that a store would make of these messages.
-    pub(super) fn of(counter: &dyn TokenCounter, messages: &[ChatMessage]) -> Self {
+    pub(in crate::chat) fn of(counter: &dyn TokenCounter, messages: &[ChatMessage]) -> Self {
         let mut rows = Self::default();
         for message in messages {
             let tokens = count_message(counter, message).unwrap();
@@ -32,18 +32,18 @@ impl Rows {
     }
 
     /// Returns the place of the row that makes the call which the row at `result` answers under `id`.
-    pub(super) fn caller(&self, result: usize, id: &str) -> Option<usize> {
+    pub(in crate::chat) fn caller(&self, result: usize, id: &str) -> Option<usize> {
         (0..result).rev().find(|&at| self.rows[at].makes_call(id))
     }
 
     /// Returns all pairs of a call's row and a result's row, by place.
-    pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
+    pub(in crate::chat) fn pairs(&self) -> Vec<(usize, usize)> {
         let answers = |at: usize| self.rows[at].answered().filter_map(move |id| Some((self.caller(at, id)?, at)));
         (0..self.rows.len()).flat_map(answers).collect()
     }
 }
 
-pub(super) fn row(place: usize, role: &str, cost: u64) -> Row {
+pub(in crate::chat) fn row(place: usize, role: &str, cost: u64) -> Row {
     Row {
         id: MessageId(place as u64),
         role: Role::from(role),

@@ -142,7 +142,8 @@ impl Scan {
     fn new(limits: StrictLimits, mandatory_tokens: u64) -> Self {
         Self {
             limits,
-            candidates: Vec::new(),
+            // About what a window of 8,192 tokens reads.
+            candidates: Vec::with_capacity(128),
             waiting: HashMap::new(),
             turns: Vec::new(),
             tokens: mandatory_tokens,

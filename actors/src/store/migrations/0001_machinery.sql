@@ -12,3 +12,9 @@ CREATE TABLE idempotency (
     created_ms   INTEGER NOT NULL
 );
 CREATE INDEX idempotency_by_age ON idempotency (created_ms);
+CREATE TABLE lease (
+    name         TEXT PRIMARY KEY,    -- what its holder may do alone
+    holder       TEXT NOT NULL,       -- the file below processes/ that the holder's process keeps locked while it lives
+    fencing      INTEGER NOT NULL,    -- which holding: the sequence of the write that took it
+    until_ms     INTEGER NOT NULL     -- from then on somebody else may take it
+);

@@ -97,9 +97,37 @@ async fn write_whose_caller_goes_away_while_it_runs_ends_whole_or_not_at_all() {
     drop(dropped);
     gate.open();
     opened.write("next", [Step::Insert]).await.unwrap();
-    // No statement was running, so that there was nothing to interrupt.
-    assert_eq!(opened.lines().await, ["dropped", "dropped", "next"]);
+    // No statement was running then; the next one is ended.
+    assert_eq!(opened.lines().await, ["next"]);
     opened.queued(0).await;
+}
+
+/// An interrupt between two statements hit nothing, and the handler ran on to its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn write_whose_deadline_passes_between_two_statements_is_undone() {
+    let opened = open(|_| ()).await;
+    let mut gate = opened.stage.gate("between");
+    let steps = [Step::Insert, pause("between"), Step::Insert];
+    let late = opened.send_with("late", steps, deadline(RUNNING));
+    gate.reached().await;
+    let error = answer(late).await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Deadline, Written::Unknown));
+    gate.open();
+    assert_eq!(opened.write("next", [Step::Insert]).await.unwrap(), 1);
+    assert_eq!(opened.lines().await, ["next"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_whose_deadline_passes_between_two_statements_is_ended() {
+    let opened = open(|settings| settings.reader_threads = 1).await;
+    let mut gate = opened.stage.gate("between");
+    let steps = vec![pause("between"), Step::ReadForever];
+    let read = opened.store.read(Read { steps, is_in_place: false }, deadline(RUNNING));
+    assert_eq!(within(read).await.unwrap_err().class(), Class::Deadline);
+    gate.reached().await;
+    gate.open();
+    // The only reader thread is free again.
+    opened.read([], false).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod deadlines;
 mod group;
 mod reads;
 mod restart;
+mod stages;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -29,8 +30,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::{
-    MACHINERY_TABLES, Outcome, ReadContext, ReadHandler, ReadLane, Store, StoreEvent, StoreHandle, StoreOpening,
-    StoreSettings, StoreState, WriteContext, WriteHandler,
+    Failpoints, MACHINERY_TABLES, Outcome, Process, ReadContext, ReadHandler, ReadLane, Store, StoreEvent, StoreHandle,
+    StoreOpening, StoreSettings, StoreState, WriteContext, WriteHandler,
 };
 use crate::Result;
 use crate::sqlite::migration::FileSchema;
@@ -183,6 +184,8 @@ impl Store for Notebook {
         assert!(!memory.panics_after_commit.swap(false, Ordering::AcqRel), "told to panic after COMMIT");
     }
 
+    fn forget(_memory: &Arc<Stage>) {}
+
     fn check(_: &ReadContext<'_, Self>, _: &mut dyn FnMut(String)) -> Outcome<()> {
         Ok(())
     }
@@ -274,6 +277,7 @@ struct Opened {
     store: StoreHandle<Notebook>,
     stage: Arc<Stage>,
     events: broadcast::Receiver<StoreEvent>,
+    failpoints: Arc<Failpoints>,
     _parent: ActorRef<Parent>,
     /// Last, so that it is removed after the store is gone.
     folder: tempfile::TempDir,
@@ -285,6 +289,19 @@ async fn open(change: impl FnOnce(&mut StoreSettings)) -> Opened {
 }
 
 async fn open_in(folder: tempfile::TempDir, restarts: u32, change: impl FnOnce(&mut StoreSettings)) -> Opened {
+    match try_open_in(folder, restarts, Arc::default(), change).await {
+        Ok(opened) => opened,
+        Err((error, _)) => panic!("{error}"),
+    }
+}
+
+/// Gives the folder back where the store does not start.
+async fn try_open_in(
+    folder: tempfile::TempDir,
+    restarts: u32,
+    failpoints: Arc<Failpoints>,
+    change: impl FnOnce(&mut StoreSettings),
+) -> std::result::Result<Opened, (crate::Error, tempfile::TempDir)> {
     let stage = Arc::new(Stage::default());
     stage.file.set(folder.path().join("kv.db")).unwrap();
     // A gate may hold a group open for as long as the test likes.
@@ -303,9 +320,13 @@ async fn open_in(folder: tempfile::TempDir, restarts: u32, change: impl FnOnce(&
         events: sender,
         wal_grew: Arc::new(Notify::new()),
         runtime: Handle::current(),
+        process: Process { folder: folder.path().to_owned(), name: "test".to_owned() },
+        failpoints: Arc::clone(&failpoints),
     };
-    let store = within(StoreHandle::<Notebook>::start(&parent, opening)).await.unwrap();
-    Opened { store, stage, events, _parent: parent, folder }
+    match within(StoreHandle::<Notebook>::start(&parent, opening)).await {
+        Ok(store) => Ok(Opened { store, stage, events, failpoints, _parent: parent, folder }),
+        Err(error) => Err((error, folder)),
+    }
 }
 
 impl Opened {

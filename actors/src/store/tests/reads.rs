@@ -82,3 +82,18 @@ async fn read_connection_cannot_write() {
     drop(reader);
     assert!(opened.lines().await.is_empty());
 }
+
+/// A read that nobody ends would pin the WAL for as long as it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_past_its_age_is_ended_though_its_deadline_is_far() {
+    let opened = open(|settings| {
+        settings.reader_age_max = Duration::from_millis(50);
+        settings.reader_threads = 1;
+    })
+    .await;
+    let error = opened.read([Step::ReadForever], false).await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Deadline, Written::NotApplied));
+    // The only reader thread is free again, and the WAL starts over.
+    opened.write("line", [Step::Insert]).await.unwrap();
+    assert_eq!(opened.read([], false).await.unwrap(), ["line"]);
+}

@@ -77,11 +77,11 @@ async fn restart_never_creates_the_file_anew() {
 
 /// The group was committed; only its callers' answers are lost. They must not be told that nothing was written.
 #[tokio::test(flavor = "multi_thread")]
-async fn panic_after_commit_leaves_its_callers_in_doubt_and_the_store_serving() {
+async fn panic_after_commit_is_answered_as_applied_and_the_store_serves_on() {
     let mut opened = open(|_| ()).await;
     opened.stage.panics_after_commit.store(true, Ordering::Release);
     let error = opened.write("line", [Step::Insert]).await.unwrap_err();
-    assert_eq!((error.class(), error.written()), (Class::Restarting, Written::Unknown));
+    assert_eq!((error.class(), error.written()), (Class::Restarting, Written::Applied));
     opened.state(StoreState::Restarting).await;
     opened.state(StoreState::Serving).await;
     opened.write("next", [Step::Insert]).await.unwrap();
@@ -90,11 +90,11 @@ async fn panic_after_commit_leaves_its_callers_in_doubt_and_the_store_serving() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn last_panic_past_the_limit_leaves_its_callers_in_doubt_too() {
+async fn last_panic_past_the_limit_is_answered_as_truly() {
     let opened = open_in(tempfile::tempdir().unwrap(), 0, |_| ()).await;
     opened.stage.panics_after_commit.store(true, Ordering::Release);
     let error = opened.write("line", [Step::Insert]).await.unwrap_err();
-    assert_eq!(error.written(), Written::Unknown, "{error}");
+    assert_eq!(error.written(), Written::Applied, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

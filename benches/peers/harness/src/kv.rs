@@ -14,11 +14,35 @@ use std::path::PathBuf;
 
 use crate::callers::{self, Carrier};
 use crate::peer::{About, Durability, Request};
+use crate::run::{self, Run};
 use crate::{Error, Result};
 use load::Load;
 
 /// The peers of this run, in the order of the tables.
 pub const PEERS: &[&str] = &["larder", "raw", "tokio-rusqlite", "deadpool", "sqlx", "redb", "fjall", "heed"];
+
+/// The run as the driver sees it.
+#[must_use]
+pub fn run() -> Run {
+    let quick = Load::quick();
+    let described = |load: Load| run::Load {
+        name: load.to_string(),
+        data: load.value_bytes.to_string(),
+        is_quick: quick.contains(&load),
+        durabilities: if load.writes() { run::BOTH } else { run::DURABLE },
+        about: format!("values of {} B · one call is {}", load.value_bytes, load.call.words()),
+        without: &[],
+    };
+    let raw = sqlite::SCHEMA.trim_start_matches("CREATE TABLE IF NOT EXISTS ").to_owned();
+    Run {
+        store: "kv",
+        peers: PEERS,
+        loads: Load::all().into_iter().map(described).collect(),
+        expected: || callers::runtime()?.block_on(script::run(&model::Model::default())),
+        durabilities: run::BOTH,
+        head: vec![("sqlite", sqlite::head()), ("raw", raw)],
+    }
+}
 
 /// A row: its key and its value.
 pub type Row = (String, Vec<u8>);

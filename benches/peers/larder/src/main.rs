@@ -1,5 +1,7 @@
 //! larder through its public handles, with every setting at its default but durability.
 
+mod chat;
+
 use std::process::ExitCode;
 
 use futures::{StreamExt, TryStreamExt};
@@ -10,7 +12,7 @@ use peer_harness::kv::{OpenOptions, Peer, Row};
 use peer_harness::peer::{self, About, locked_versions};
 
 fn main() -> ExitCode {
-    peer::main(&[("kv", peer_harness::kv::serve::<LarderKv>)])
+    peer::main(&[("kv", peer_harness::kv::serve::<LarderKv>), ("chat", peer_harness::chat::serve::<chat::LarderChat>)])
 }
 
 struct LarderKv {

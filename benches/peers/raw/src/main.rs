@@ -1,9 +1,13 @@
 //! rusqlite by hand: the limit that the others are held against.
 
+mod chat;
 mod kv;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    peer_harness::peer::main(&[("kv", peer_harness::kv::serve::<kv::Raw>)])
+    peer_harness::peer::main(&[
+        ("kv", peer_harness::kv::serve::<kv::Raw>),
+        ("chat", peer_harness::chat::serve::<chat::RawChat>),
+    ])
 }

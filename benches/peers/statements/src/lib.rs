@@ -1,4 +1,7 @@
 //! The harness's SQL as rusqlite calls with cached statements, for the peers whose users hold a rusqlite connection.
+//! Of the key-value run here, of the chat run in [`chat`].
+
+pub mod chat;
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,7 +80,7 @@ pub fn scan(connection: &Connection, from: &str, limit: usize) -> Result<Vec<Row
     rows.collect()
 }
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

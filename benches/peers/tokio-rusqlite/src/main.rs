@@ -1,5 +1,7 @@
 //! tokio-rusqlite: one connection on a thread of its own; each call is a closure sent to it.
 
+mod chat;
+
 use std::process::ExitCode;
 
 use peer_harness::Result;
@@ -10,7 +12,10 @@ use peer_statements as statements;
 use rusqlite::Connection as SqliteConnection;
 
 fn main() -> ExitCode {
-    peer_harness::peer::main(&[("kv", peer_harness::kv::serve::<TokioRusqlite>)])
+    peer_harness::peer::main(&[
+        ("kv", peer_harness::kv::serve::<TokioRusqlite>),
+        ("chat", peer_harness::chat::serve::<chat::TokioRusqliteChat>),
+    ])
 }
 
 struct TokioRusqlite(tokio_rusqlite::Connection);

@@ -42,7 +42,7 @@ impl Window {
             limit: TokenLimit::Tokens(limit),
             initial_tokens: 0,
             overhead_tokens_per_message: 0,
-            may_count: false,
+            may_take_long: false,
         });
         Self { session, message }
     }
@@ -159,15 +159,19 @@ impl IntoFuture for Window {
             if let Some(window) = larder.ask(message.clone()).await? {
                 return Ok(window);
             }
-            // Counts are missing, or by another counter: this answer counts on a reader thread, the next ones need not.
-            let window = larder.ask(GetWindow { may_count: true, ..message }).await?;
-            let session = self.session;
-            larder.in_background(async move {
-                if let Err(error) = session.recount().await {
-                    tracing::warn!(%error, "the counts of a session could not be brought up to date");
-                }
-            });
-            window.ok_or_else(|| Kind::invalid("window", "it was not counted though that was allowed").into())
+            // It is long, or counts are missing or by another counter: this answer is for a reader thread.
+            let window = larder.ask(GetWindow { may_take_long: true, ..message }).await?;
+            let window = window.ok_or_else(|| Kind::invalid("window", "it was not read though it might take long"))?;
+            if window.uncounted_count > 0 {
+                let session = self.session;
+                // The next answers need not count.
+                larder.in_background(async move {
+                    if let Err(error) = session.recount().await {
+                        tracing::warn!(%error, "the counts of a session could not be brought up to date");
+                    }
+                });
+            }
+            Ok(window)
         }
         .boxed()
     }

@@ -27,7 +27,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 25] = [
+    let proofs: [(&str, fn()); 26] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -46,6 +46,7 @@ fn main() {
         ("stores_durable_lose_nothing", stores_durable_lose_nothing),
         ("stores_durable_survive_failed_syncs", stores_durable_survive_failed_syncs),
         ("stores_relaxed_lose_only_the_newest", stores_relaxed_lose_only_the_newest),
+        ("stores_relaxed_survive_failed_syncs", stores_relaxed_survive_failed_syncs),
         ("stores_control_forgotten_syncs_are_caught", stores_control_forgotten_syncs_are_caught),
         ("stores_control_early_acknowledgement_is_caught", stores_control_early_acknowledgement_is_caught),
         ("stores_control_forgotten_flush_is_caught", stores_control_forgotten_flush_is_caught),
@@ -285,6 +286,15 @@ fn stores_relaxed_lose_only_the_newest() {
     assert_eq!(show_tally(&stores), 0, "a disk without faults fails nothing");
     assert!(report.is_clean());
     assert!(report.newest_lost > 0, "a sweep that loses nothing in a relaxed store does not cut the power");
+}
+
+/// SQLite alone is damaged here now and then (`note_normal_after_failed_syncs`); larder folds nothing in any more.
+fn stores_relaxed_survive_failed_syncs() {
+    let stores = stores(Durability::Relaxed);
+    let report = with_failing_syncs(power(stores_power_points() / 2)).run(&stores);
+    show("stores, relaxed, with failing syncs", &report);
+    show_tally(&stores);
+    assert!(report.is_clean());
 }
 
 fn stores_control_points() -> u64 {

@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use peer_harness::Result;
-use peer_harness::kv::sqlite;
 use peer_harness::peer::{About, Request};
 
 use crate::options::Options;
@@ -16,13 +15,9 @@ pub(crate) fn print(options: &Options, processes: &Processes) -> Result<()> {
     println!("data      {} ({})", processes.data.display(), file_system(processes));
     println!("commit    {} · {}", output_of("git", &["describe", "--always", "--dirty"]), output_of("rustc", &["-V"]));
     println!("rounds    {} at most, of {} s for each peer and load, interleaved", options.rounds, options.seconds);
-    println!(
-        "sqlite    pages of {} B, cache {} KiB, checkpoint in a commit every {} pages (all but larder)",
-        sqlite::PAGE_BYTES,
-        sqlite::CACHE_KIB,
-        sqlite::WAL_AUTOCHECKPOINT_PAGES
-    );
-    println!("raw       {}", sqlite::SCHEMA.trim_start_matches("CREATE TABLE IF NOT EXISTS "));
+    for (word, text) in &options.run.head {
+        println!("{word:<10}{text}");
+    }
     for peer in &processes.peers {
         let about: About = processes.ask(peer, &Request::About)?;
         println!("\n{peer}: {}", about.versions);

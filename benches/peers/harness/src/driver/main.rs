@@ -53,17 +53,17 @@ fn run(options: &Options) -> Result<()> {
     head::print(options, &processes)?;
     rounds::check_answers(options, &processes)?;
     let mut ratios = Vec::new();
-    let mut prepared_value_bytes = None;
-    let mut tables_left: usize = options.loads.iter().map(|load| rounds::durabilities_of(load).len()).sum();
+    let mut prepared = None;
+    let mut tables_left: usize = options.loads.iter().map(|load| load.durabilities.len()).sum();
     for load in &options.loads {
-        if prepared_value_bytes.replace(load.value_bytes) != Some(load.value_bytes) {
+        if prepared.replace(&load.data) != Some(&load.data) {
             rounds::prepare(load, &processes)?;
         }
-        for &durability in rounds::durabilities_of(load) {
+        for &durability in load.durabilities {
             let standings = rounds::measure(load, durability, options, &processes, share(end, tables_left))?;
             tables_left -= 1;
             table::print(load, durability, &standings);
-            ratios.extend(table::ratios(load, durability, &standings));
+            ratios.extend(table::ratios(options.run.store, load, durability, &standings));
         }
     }
     println!();

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use peer_harness::Result;
-use peer_harness::kv::{self, load::Load};
+use peer_harness::run::{Load, Run, runs};
 
 pub(crate) const USAGE: &str = "\
 usage: benches/peers/run STORE [--quick] [--only PEER,…] [--loads LOAD,…] [--dir FOLDER] [--rounds N] [--seconds S]
 
-  STORE      kv
-  --quick    few rounds, all loads at 100 B and two of them at 1 KiB and 16 KiB: within 10 minutes once built, with
-             fewer rounds where the machine is slow
+  STORE      kv or chat
+  --quick    few rounds, and not every load where there are many: within 10 minutes once built, with fewer rounds where
+             the machine is slow
   --only     these peers; the default is all of them
   --loads    these loads, such as put-256,get-1-1k; the default is all of them (or those of --quick)
   --dir      where to keep data while running; the default is a folder beside the built programs
@@ -31,7 +31,7 @@ pub(crate) enum Wish {
 }
 
 pub(crate) struct Options {
-    pub(crate) store: String,
+    pub(crate) run: Run,
     pub(crate) peers: Vec<String>,
     pub(crate) loads: Vec<Load>,
     pub(crate) folder: Option<PathBuf>,
@@ -48,23 +48,22 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Wish> {
         return Ok(Wish::Help);
     }
     let (store, rest) = arguments.split_first().ok_or("which store?")?;
-    if store != "kv" {
-        return Err(format!("there is no run for the store {store:?}").into());
-    }
+    let run = runs().into_iter().find(|run| run.store == store);
+    let run = run.ok_or_else(|| format!("there is no run for the store {store:?}"))?;
     let mut given = Given::default();
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         given.take(word, &mut words)?;
     }
-    let peers = chosen_peers(given.only.as_deref())?;
+    let peers = chosen_peers(&run, given.only.as_deref())?;
     if given.lists_peers {
         return Ok(Wish::ListPeers(peers));
     }
     let (rounds, seconds) = if given.is_quick { (3, 0.4) } else { (5, 1.5) };
     Ok(Wish::Run(Options {
-        store: store.clone(),
         peers,
-        loads: chosen_loads(given.loads.as_deref(), given.is_quick)?,
+        loads: chosen_loads(&run, given.loads.as_deref(), given.is_quick)?,
+        run,
         folder: given.folder,
         rounds: given.rounds.unwrap_or(rounds),
         seconds: given.seconds.unwrap_or(seconds),
@@ -106,24 +105,27 @@ fn seconds(text: &str) -> Result<f64> {
     seconds.ok_or_else(|| "--seconds: from 0.01 to 600".into())
 }
 
-fn chosen_peers(only: Option<&str>) -> Result<Vec<String>> {
+fn chosen_peers(run: &Run, only: Option<&str>) -> Result<Vec<String>> {
     let Some(only) = only else {
-        return Ok(kv::PEERS.iter().map(|&peer| peer.to_owned()).collect());
+        return Ok(run.peers.iter().map(|&peer| peer.to_owned()).collect());
     };
     for name in only.split(',') {
-        if !kv::PEERS.contains(&name) {
-            return Err(format!("--only: no peer is named {name:?}; there are {}", kv::PEERS.join(", ")).into());
+        if !run.peers.contains(&name) {
+            return Err(format!("--only: no peer is named {name:?}; there are {}", run.peers.join(", ")).into());
         }
     }
     let is_chosen = |peer: &&&str| only.split(',').any(|name| name == **peer);
-    Ok(kv::PEERS.iter().filter(is_chosen).map(|&peer| peer.to_owned()).collect())
+    Ok(run.peers.iter().filter(is_chosen).map(|&peer| peer.to_owned()).collect())
 }
 
-fn chosen_loads(loads: Option<&str>, is_quick: bool) -> Result<Vec<Load>> {
+fn chosen_loads(run: &Run, loads: Option<&str>, is_quick: bool) -> Result<Vec<Load>> {
+    let named = |name: &str| {
+        let load = run.loads.iter().find(|load| load.name == name).cloned();
+        load.ok_or_else(|| format!("there is no load named {name}").into())
+    };
     match loads {
-        Some(names) => names.split(',').map(str::parse).collect(),
-        None if is_quick => Ok(Load::quick()),
-        None => Ok(Load::all()),
+        Some(names) => names.split(',').map(named).collect(),
+        None => Ok(run.loads.iter().filter(|load| load.is_quick || !is_quick).cloned().collect()),
     }
 }
 
@@ -139,7 +141,8 @@ mod tests {
     fn wrong_commands_are_refused() {
         for words in [
             "",
-            "chat",
+            "graph",
+            "chat --loads put-1",
             "kv --fast",
             "kv --only mysql",
             "kv --only",

@@ -32,7 +32,7 @@ impl Processes {
         let parent = options.folder.clone().unwrap_or_else(|| programs.clone());
         let data = parent.join(format!("larder-peers-{}", std::process::id()));
         fs::create_dir_all(&data).map_err(|error| format!("cannot make {}: {error}", data.display()))?;
-        Ok(Self { store: options.store.clone(), programs, peers, missing, data: data.canonicalize()? })
+        Ok(Self { store: options.run.store.to_owned(), programs, peers, missing, data: data.canonicalize()? })
     }
 
     /// Starts `peer` with `request` and waits for its answer.

@@ -4,12 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use peer_harness::Result;
-use peer_harness::callers;
-use peer_harness::kv::load::Load;
-use peer_harness::kv::model::Model;
-use peer_harness::kv::script;
 use peer_harness::latency::{Percentiles, median};
 use peer_harness::peer::{Durability, Request, TurnReport};
+use peer_harness::run::Load;
 
 use crate::options::Options;
 use crate::process::{Processes, remove};
@@ -27,11 +24,11 @@ pub(crate) struct Standing {
     pub(crate) latency: Percentiles,
 }
 
-/// Every peer must answer the script as the model does, at both durabilities.
+/// Every peer must answer the script as the model does.
 pub(crate) fn check_answers(options: &Options, processes: &Processes) -> Result<()> {
-    let expected = callers::runtime()?.block_on(script::run(&Model::default()))?;
+    let expected = (options.run.expected)()?;
     for peer in &processes.peers {
-        for durability in [Durability::Durable, Durability::Relaxed] {
+        for &durability in options.run.durabilities {
             let folder = processes.empty_folder()?;
             let answers: Vec<String> = processes.ask(peer, &Request::Script { folder, durability })?;
             if let Some(difference) = first_difference(&expected, &answers) {
@@ -43,7 +40,7 @@ pub(crate) fn check_answers(options: &Options, processes: &Processes) -> Result<
         "answers   {} peers gave the same {} answers to the {} script as the model in memory",
         processes.peers.len(),
         expected.len(),
-        options.store
+        options.run.store
     );
     Ok(())
 }
@@ -61,14 +58,9 @@ pub(crate) fn prepare(load: &Load, processes: &Processes) -> Result<()> {
     for peer in &processes.peers {
         let folder = processes.prepared(peer);
         fs::create_dir_all(&folder)?;
-        let () = processes.ask(peer, &Request::Prepare { folder, load: load.to_string() })?;
+        let () = processes.ask(peer, &Request::Prepare { folder, load: load.name.clone() })?;
     }
     Ok(())
-}
-
-/// The durabilities to run `load` at: one that only reads is the same at both, so it runs, and is named, as durable.
-pub(crate) const fn durabilities_of(load: &Load) -> &'static [Durability] {
-    if load.writes() { &[Durability::Durable, Durability::Relaxed] } else { &[Durability::Durable] }
 }
 
 /// Runs the rounds of one load at one durability; fewer, but one, when another would end after `time_max`.
@@ -80,7 +72,8 @@ pub(crate) fn measure(
     time_max: Option<Duration>,
 ) -> Result<Vec<Standing>> {
     let start = Instant::now();
-    let peers = &processes.peers;
+    let takes_part = |peer: &&String| !load.without.contains(&peer.as_str());
+    let peers: Vec<&String> = processes.peers.iter().filter(takes_part).collect();
     let mut reports: Vec<Vec<TurnReport>> = peers.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds {
         if time_max.is_some_and(|time_max| time_after(round, start.elapsed()) > time_max) {
@@ -88,7 +81,7 @@ pub(crate) fn measure(
         }
         for turn in 0..peers.len() {
             let at = (round + turn) % peers.len();
-            if let (Some(peer), Some(reports)) = (peers.get(at), reports.get_mut(at)) {
+            if let (Some(&peer), Some(reports)) = (peers.get(at), reports.get_mut(at)) {
                 reports.push(run_turn(peer, load, durability, round, options, processes)?);
             }
         }
@@ -114,7 +107,7 @@ fn run_turn(
         peer,
         &Request::Turn {
             folder: processes.copied_folder(peer)?,
-            load: load.to_string(),
+            load: load.name.clone(),
             durability,
             seconds: options.seconds,
             warm_up_seconds: options.seconds * WARM_UP_SHARE,

@@ -31,6 +31,21 @@ pub enum Call {
     Scan,
 }
 
+impl Call {
+    /// For the head of a table.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Put => "a put",
+            Self::Batch => "a transaction of 1,000 puts",
+            Self::Get => "a get",
+            Self::HotGet => "a get of one of 1,000 keys",
+            Self::Mix => "a put or a get",
+            Self::Scan => "a scan of 1,000 rows",
+        }
+    }
+}
+
 /// A named load at one value size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {

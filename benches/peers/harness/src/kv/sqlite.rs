@@ -42,6 +42,14 @@ pub fn pragmas(durability: Durability) -> String {
     )
 }
 
+/// What the head of the output says of all SQLite peers.
+#[must_use]
+pub fn head() -> String {
+    format!(
+        "pages of {PAGE_BYTES} B, cache {CACHE_KIB} KiB, checkpoint in a commit every {WAL_AUTOCHECKPOINT_PAGES} pages (all but larder)"
+    )
+}
+
 /// What `durable` and `relaxed` mean for SQLite in WAL mode.
 pub const DURABLE: &str = "WAL, synchronous=FULL: each commit is synced";
 pub const RELAXED: &str = "WAL, synchronous=NORMAL: a crash of the process loses nothing, a power cut may lose the newest \

@@ -1,0 +1,64 @@
+//! A full-text index: an FTS5 table over a table of the store's, made by the tokenizer that a setting names.
+
+use larder_protocol::Tokenizer;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+/// Every tokenizer that an index may have been made by.
+const TOKENIZERS: [Tokenizer; 3] = [Tokenizer::Unicode, Tokenizer::Porter, Tokenizer::Trigram];
+
+/// A store's full-text index, by trusted names. It holds no texts itself: the store keeps it in step with its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextIndex {
+    /// The FTS5 table.
+    pub table: &'static str,
+    /// Its columns, as in a `CREATE TABLE`.
+    pub columns: &'static str,
+    /// The table whose column `id` and columns of the same names it indexes.
+    pub content: &'static str,
+    /// Selects what it indexes: `id`, then the columns.
+    pub rows: &'static str,
+    /// What makes it.
+    pub tokenizer: Tokenizer,
+}
+
+impl TextIndex {
+    /// Makes the index where it is missing, and anew where another tokenizer made it, in one transaction.
+    ///
+    /// # Errors
+    /// When SQLite fails; the index is then as it was.
+    pub fn prepare(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let found: Option<String> = transaction
+            .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [self.table], |row| row.get(0))
+            .optional()?;
+        let is_ours = |sql: &String| TOKENIZERS.iter().any(|&tokenizer| *sql == self.made_by(tokenizer));
+        match found {
+            Some(sql) if sql == self.made_by(self.tokenizer) => return Ok(()),
+            Some(sql) if is_ours(&sql) => transaction.execute_batch(&format!("DROP TABLE {}", self.table))?,
+            // Something else under its name: the file is refused when its schema is verified.
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let Self { table, columns, rows, .. } = self;
+        transaction.execute_batch(&self.made_by(self.tokenizer))?;
+        transaction.execute_batch(&format!("INSERT INTO {table} (rowid, {columns}) {rows}"))?;
+        transaction.commit()
+    }
+
+    fn made_by(&self, tokenizer: Tokenizer) -> String {
+        let Self { table, columns, content, .. } = self;
+        let tokenizer = fts5_name(tokenizer);
+        format!(
+            "CREATE VIRTUAL TABLE {table} USING fts5({columns}, content = '{content}', content_rowid = 'id', tokenize = '{tokenizer}')"
+        )
+    }
+}
+
+/// Returns a tokenizer as FTS5's option says it.
+pub(super) fn fts5_name(tokenizer: Tokenizer) -> &'static str {
+    match tokenizer {
+        Tokenizer::Porter => "porter unicode61 remove_diacritics 2",
+        Tokenizer::Trigram => "trigram remove_diacritics 1",
+        _ => "unicode61 remove_diacritics 2",
+    }
+}

@@ -1,0 +1,431 @@
+//! The index of one collection: its chunks, and a search over a snapshot of them.
+
+use std::sync::Arc;
+
+use super::blob::Malformed;
+use super::chunk::{CHUNK_LEN, Chunk, ChunkBits};
+use super::coder::{CodeQuery, Coder};
+use super::kernels::{distance_squared, dot};
+use super::search::{Best, Candidate, Query, Scratch};
+use super::{Metric, Slot, normalized};
+
+/// With fewer components a row of 8 bits is as quickly scored as a code.
+const CODED_DIMENSIONS_MIN: usize = 64;
+/// The centre is found anew when there are so many times more vectors than when it was found.
+const GROWTH_UNTIL_CENTRED: usize = 8;
+/// Vectors that a centre is the mean of, at most.
+const SAMPLE_LEN: usize = 16_384;
+/// A chunk of which less is live is put together with its neighbour.
+const LIVE_MIN: usize = CHUNK_LEN / 2;
+/// From so many vectors on a search is shared among threads; starting one costs as much as scanning 20,000.
+const VECTORS_PER_THREAD: usize = 65_536;
+
+/// What an index is for, fixed for its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IndexSettings {
+    /// Components of each vector, at least 1.
+    pub dimensions: usize,
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Bytes of vectors kept as they are, so that the last look at the best needs no other source. More makes searches
+    /// quicker, by a few reads each.
+    pub vector_bytes_max: usize,
+}
+
+/// The vectors of a collection, in memory, as codes and rows of 8 bits.
+///
+/// Slots ascend: a vector that is replaced gets a new one. Readers take a [`Snapshot`] and are not held up by changes.
+#[derive(Debug, Clone)]
+pub struct VectorIndex {
+    settings: IndexSettings,
+    coder: Option<Arc<Coder>>,
+    /// How many vectors there were when the centre was found.
+    centred_count: usize,
+    live_count: usize,
+    vector_bytes: usize,
+    chunks: Arc<Vec<Arc<Chunk>>>,
+}
+
+/// The vectors of a collection as they were when it was taken.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    settings: IndexSettings,
+    chunks: Arc<Vec<Arc<Chunk>>>,
+}
+
+/// What is looked for.
+#[expect(missing_debug_implementations, reason = "it holds closures")]
+pub struct Search<'a> {
+    /// So many components as the index has, all finite; with [`Metric::Cosine`] one of them is not 0.
+    pub query: &'a [f32],
+    /// How many to find.
+    pub k: usize,
+    /// Whether the answer is certain to be that of comparing with each vector. Otherwise about one in a thousand of the ten
+    /// nearest is missed.
+    pub is_exact: bool,
+    /// Which of a chunk's live vectors are wanted; `None` for all.
+    pub wanted: Option<&'a (dyn Fn(&Chunk) -> ChunkBits + Sync)>,
+    /// Threads to use at most, this one included.
+    pub thread_count_max: usize,
+    /// Asked between chunks: whether nobody waits for the answer any more.
+    pub is_called_off: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A vector and its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Whose vector it is.
+    pub slot: Slot,
+    /// Higher is nearer: the cosine, the inner product, or less the square of the distance.
+    pub score: f32,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The k nearest, nearest first, and all that are as near as the last of them; those of one score by slot.
+    pub hits: Vec<Hit>,
+    /// Vectors whose codes were looked at.
+    pub code_count: usize,
+    /// Vectors whose rows of 8 bits were.
+    pub row_count: usize,
+    /// Vectors that were scored exactly.
+    pub exact_count: usize,
+}
+
+/// Why a search found nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SearchError<E> {
+    /// [`Search::is_called_off`] said so.
+    CalledOff,
+    /// A vector that is not in memory could not be read.
+    Read(E),
+}
+
+impl VectorIndex {
+    /// An index without vectors.
+    #[must_use]
+    pub fn new(settings: IndexSettings) -> Self {
+        Self { settings, coder: None, centred_count: 0, live_count: 0, vector_bytes: 0, chunks: Arc::default() }
+    }
+
+    /// An index whose chunks were kept as [`Chunk::to_bytes`] with the [mean](Self::mean) that it had.
+    ///
+    /// # Errors
+    /// [`Malformed`], where the bytes are no such chunks, or their slots do not ascend.
+    pub fn from_chunks<'a>(
+        settings: IndexSettings,
+        mean: Option<Vec<f32>>,
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Self, Malformed> {
+        let mut index = Self::new(settings);
+        index.coder = match mean {
+            Some(mean) if mean.len() == settings.dimensions => Some(Arc::new(Coder::new(mean))),
+            Some(_) => return Err(Malformed),
+            None => None,
+        };
+        for bytes in chunks {
+            index.append_chunk(bytes)?;
+        }
+        index.centred_count = if index.coder.is_some() { index.live_count } else { 0 };
+        Ok(index)
+    }
+
+    fn append_chunk(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let chunk = Chunk::from_bytes(bytes, self.settings.dimensions, self.settings.metric, self.coder.clone())?;
+        let last = self.chunks.last().and_then(|chunk| chunk.slots.last());
+        if last >= chunk.slots.first() {
+            return Err(Malformed);
+        }
+        self.live_count += chunk.live_count();
+        Arc::make_mut(&mut self.chunks).push(Arc::new(chunk));
+        Ok(())
+    }
+
+    /// The mean around which codes are made, once there are enough vectors.
+    #[must_use]
+    pub fn mean(&self) -> Option<&[f32]> {
+        self.coder.as_ref().map(|coder| coder.mean())
+    }
+
+    /// How many vectors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.live_count
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.live_count == 0
+    }
+
+    /// Memory in bytes, and what of it are vectors as they are.
+    #[must_use]
+    pub fn bytes(&self) -> (usize, usize) {
+        let codes: usize = self.chunks.iter().map(|chunk| chunk.code_bytes()).sum();
+        (codes + self.vector_bytes, self.vector_bytes)
+    }
+
+    /// Adds a vector, whose slot must be above all before it. It is in every snapshot taken from now on.
+    pub fn push(&mut self, slot: Slot, vector: &[f32]) {
+        debug_assert_eq!(vector.len(), self.settings.dimensions, "the store checks dimensions");
+        let keeps_vectors = self.vector_bytes + CHUNK_LEN * 4 * vector.len() <= self.settings.vector_bytes_max;
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let mut chunk = match chunks.pop_if(|last| !last.is_full()) {
+            Some(last) => last,
+            None => Arc::new(Chunk::new(vector.len(), self.coder.clone(), keeps_vectors)),
+        };
+        self.vector_bytes += Arc::make_mut(&mut chunk).push_as(slot, vector, self.settings.metric);
+        chunks.push(chunk);
+        self.live_count += 1;
+    }
+
+    /// Forgets a vector; `false` if there is none with that slot. It is in no snapshot taken from now on.
+    pub fn remove(&mut self, slot: Slot) -> bool {
+        let after = self.chunks.partition_point(|chunk| chunk.slots.first().is_some_and(|first| *first <= slot));
+        let Some(index) = after.checked_sub(1) else { return false };
+        if self.chunks[index].place(slot).is_none() {
+            return false;
+        }
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let is_removed = Arc::make_mut(&mut chunks[index]).remove(slot);
+        self.live_count -= usize::from(is_removed);
+        if chunks[index].live_count() == 0 && index + 1 < chunks.len() {
+            self.vector_bytes -= chunks[index].vector_bytes();
+            chunks.remove(index);
+        }
+        is_removed
+    }
+
+    /// Does one piece of what keeps searches quick, of a few milliseconds: finds a centre, codes a chunk anew, or puts two
+    /// chunks together. Returns whether there is more to do.
+    pub fn tidy(&mut self) -> bool {
+        if self.wants_centre() {
+            self.find_centre();
+            return true;
+        }
+        self.recode_one() || self.join_two()
+    }
+
+    fn wants_centre(&self) -> bool {
+        self.settings.dimensions >= CODED_DIMENSIONS_MIN
+            && self.live_count >= (self.centred_count * GROWTH_UNTIL_CENTRED).max(CHUNK_LEN)
+    }
+
+    fn find_centre(&mut self) {
+        let step = self.live_count.div_ceil(SAMPLE_LEN);
+        let mut sums = vec![0.0_f64; self.settings.dimensions];
+        let mut count = 0;
+        let mut vector = Vec::new();
+        for (chunk, place) in
+            self.chunks.iter().flat_map(|chunk| (0..chunk.slots.len()).map(move |place| (chunk, place))).step_by(step)
+        {
+            vector.clear();
+            chunk.append_vector(place, &mut vector);
+            sums.iter_mut().zip(&vector).for_each(|(sum, value)| *sum += f64::from(*value));
+            count += 1;
+        }
+        let mean = sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect();
+        self.coder = Some(Arc::new(Coder::new(mean)));
+        self.centred_count = self.live_count;
+    }
+
+    fn recode_one(&mut self) -> bool {
+        let Some(coder) = &self.coder else { return false };
+        let is_old = |chunk: &Arc<Chunk>| chunk.coder.as_ref().is_none_or(|its_own| !Arc::ptr_eq(its_own, coder));
+        let Some(index) = self.chunks.iter().position(is_old) else { return false };
+        Arc::make_mut(&mut Arc::make_mut(&mut self.chunks)[index]).recode(Arc::clone(coder));
+        true
+    }
+
+    fn join_two(&mut self) -> bool {
+        let counts: Vec<usize> = self.chunks.iter().map(|chunk| chunk.live_count()).collect();
+        let Some(index) =
+            counts.windows(2).position(|pair| pair[0].min(pair[1]) < LIVE_MIN && pair[0] + pair[1] <= CHUNK_LEN)
+        else {
+            return false;
+        };
+        // The last chunk still grows: what is removed there is put together once it is full.
+        if index + 2 == counts.len() && !self.chunks[index + 1].is_full() {
+            return false;
+        }
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let second = chunks.remove(index + 1);
+        self.vector_bytes -= chunks[index].vector_bytes() + second.vector_bytes();
+        chunks[index] = Arc::new(self.settings.joined(&chunks[index], &second, self.coder.clone()));
+        self.vector_bytes += chunks[index].vector_bytes();
+        true
+    }
+
+    /// Makes every code promise too little.
+    #[cfg(test)]
+    pub(super) fn sabotage(&mut self) {
+        for chunk in Arc::make_mut(&mut self.chunks) {
+            Arc::make_mut(chunk).factors.iter_mut().for_each(|factor| *factor *= 0.5);
+        }
+    }
+
+    /// The vectors as they are now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { settings: self.settings, chunks: Arc::clone(&self.chunks) }
+    }
+}
+
+impl IndexSettings {
+    /// What is live in two chunks, as one.
+    fn joined(&self, first: &Chunk, second: &Chunk, coder: Option<Arc<Coder>>) -> Chunk {
+        let keeps_vectors = first.vectors.is_some() && second.vectors.is_some();
+        let mut joined = Chunk::new(self.dimensions, coder, keeps_vectors);
+        let mut vector = Vec::with_capacity(self.dimensions);
+        for chunk in [first, second] {
+            for (place, slot) in chunk.slots.iter().enumerate().filter(|(_, slot)| chunk.place(**slot).is_some()) {
+                vector.clear();
+                chunk.append_vector(place, &mut vector);
+                joined.push(*slot, &vector, self.metric);
+            }
+        }
+        joined
+    }
+}
+
+impl Snapshot {
+    /// How many vectors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.live_count()).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The chunks, in their slots' order.
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter().map(AsRef::as_ref)
+    }
+
+    /// Finds the nearest. `read` returns a vector that is not in memory, as it was given.
+    ///
+    /// # Errors
+    /// [`SearchError::CalledOff`], and whatever `read` returns.
+    pub fn search<E>(
+        &self,
+        search: &Search<'_>,
+        read: impl FnMut(Slot) -> Result<Vec<f32>, E>,
+    ) -> Result<Found, SearchError<E>> {
+        let normalized = match self.settings.metric {
+            Metric::Cosine => normalized(search.query),
+            Metric::Dot | Metric::L2 => search.query.to_vec(),
+        };
+        if search.k == 0 {
+            return Ok(Found { hits: Vec::new(), code_count: 0, row_count: 0, exact_count: 0 });
+        }
+        let best = self.scan(search, &normalized).ok_or(SearchError::CalledOff)?;
+        let (code_count, row_count) = (best.code_count, best.row_count);
+        let candidates = best.into_candidates();
+        let exact_count = candidates.len();
+        let mut hits = self.score(&normalized, &candidates, read).map_err(SearchError::Read)?;
+        hits.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot)));
+        if let Some(last) = hits.get(search.k - 1).copied() {
+            let end = hits.partition_point(|hit| hit.score >= last.score);
+            hits.truncate(end);
+        }
+        Ok(Found { hits, code_count, row_count, exact_count })
+    }
+
+    fn scan(&self, search: &Search<'_>, query: &[f32]) -> Option<Best> {
+        let thread_count = self.len().div_ceil(VECTORS_PER_THREAD).clamp(1, search.thread_count_max.max(1));
+        let part_len = self.chunks.len().div_ceil(thread_count).max(1);
+        let prepared = Query::new(query, search.is_exact);
+        let codes = self.code_queries(search, query);
+        let scan = |part: usize| self.scan_part(part * part_len, part_len, search, &prepared, &codes);
+        if thread_count == 1 {
+            return scan(0);
+        }
+        let scan = &scan;
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..thread_count).map(|part| scope.spawn(move || scan(part))).collect();
+            let mut best = scan(0);
+            for other in others {
+                // A panic there is a panic here, and answered as one.
+                let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                best = best.zip(other).map(|(mut best, other)| {
+                    best.merge(other);
+                    best
+                });
+            }
+            best
+        })
+    }
+
+    /// The query for each coder that chunks have: one, or two while chunks are coded anew.
+    fn code_queries(&self, search: &Search<'_>, query: &[f32]) -> Vec<(Arc<Coder>, CodeQuery)> {
+        let mut queries: Vec<(Arc<Coder>, CodeQuery)> = Vec::new();
+        for coder in self.chunks.iter().filter(|_| !search.is_exact).filter_map(|chunk| chunk.coder.as_ref()) {
+            if !queries.iter().any(|(known, _)| Arc::ptr_eq(known, coder)) {
+                queries.push((Arc::clone(coder), coder.query(query)));
+            }
+        }
+        queries
+    }
+
+    fn scan_part(
+        &self,
+        start: usize,
+        len: usize,
+        search: &Search<'_>,
+        query: &Query,
+        codes: &[(Arc<Coder>, CodeQuery)],
+    ) -> Option<Best> {
+        let mut best = Best::new(search.k);
+        let mut scratch = Scratch::default();
+        for (index, chunk) in self.chunks.iter().enumerate().skip(start).take(len) {
+            if (search.is_called_off)() {
+                return None;
+            }
+            let mut wanted = chunk.live;
+            if let Some(of_chunk) = search.wanted {
+                wanted.iter_mut().zip(of_chunk(chunk)).for_each(|(live, wanted)| *live &= wanted);
+            }
+            let coder = chunk.coder.as_ref();
+            let codes = codes.iter().find(|(known, _)| coder.is_some_and(|coder| Arc::ptr_eq(known, coder)));
+            best.scan(index, chunk, &wanted, query, codes.map(|(_, codes)| codes), &mut scratch);
+        }
+        Some(best)
+    }
+
+    fn score<E>(
+        &self,
+        query: &[f32],
+        candidates: &[Candidate],
+        mut read: impl FnMut(Slot) -> Result<Vec<f32>, E>,
+    ) -> Result<Vec<Hit>, E> {
+        let metric = self.settings.metric;
+        let mut hits = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let chunk = &self.chunks[candidate.chunk];
+            let slot = chunk.slots[candidate.place];
+            let score = match chunk.vector(candidate.place) {
+                Some(vector) => metric.score(query, vector),
+                None if metric == Metric::Cosine => metric.score(query, &normalized(&read(slot)?)),
+                None => metric.score(query, &read(slot)?),
+            };
+            hits.push(Hit { slot, score });
+        }
+        Ok(hits)
+    }
+}
+
+impl Metric {
+    /// Higher is nearer.
+    pub(super) fn score(self, query: &[f32], vector: &[f32]) -> f32 {
+        match self {
+            Self::Cosine | Self::Dot => dot(query, vector),
+            Self::L2 => -distance_squared(query, vector),
+        }
+    }
+}

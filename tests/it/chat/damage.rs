@@ -1,0 +1,159 @@
+//! Bits that rot in a closed file: no read answers with them, and `check()` tells of each.
+#![expect(clippy::disallowed_methods, reason = "the folder is closed while its file is looked at and damaged")]
+
+use std::path::Path;
+
+use larder::protocol::chat::StoredMessage;
+use larder::protocol::{ClientMessageId, JsonText};
+use larder::{ChatMessage, CheckDepth, Class, ContentBlock, Larder};
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
+
+use crate::torture::Random;
+
+/// A session whose second message has something in every column.
+async fn fill(folder: &Path) -> Vec<StoredMessage> {
+    let larder = Larder::open(folder).await.unwrap();
+    let chat = larder.chat().session("a");
+    let full = ChatMessage::user("the second one says a lot about what rots in files that nobody reads")
+        .with_block(ContentBlock::tool_call("c1", "look", r#"{"at": "it"}"#))
+        .with_name("ann")
+        .with_metadata(JsonText::new(r#"{"lang": "en"}"#).unwrap())
+        .with_client_id(ClientMessageId::new("m1").unwrap());
+    let messages =
+        [ChatMessage::user("first"), full, ChatMessage::tool_result("c1", "third"), ChatMessage::user("last")];
+    let ids = chat.append(messages).await.unwrap().ids;
+    chat.describe().title("t").owner("o").metadata(JsonText::new("{}").unwrap()).await.unwrap();
+    chat.pin(ids[1]).await.unwrap();
+    let page = chat.page(10).await.unwrap().messages;
+    assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
+    assert!(larder.close().await.is_clean());
+    page
+}
+
+fn connect(folder: &Path) -> Connection {
+    Connection::open(folder.join("chat.db")).unwrap()
+}
+
+/// Flips one bit of a column in one row: the lowest of a number, or of a text's middle byte.
+fn flip(folder: &Path, table: &str, column: &str, condition: &str) {
+    let connection = connect(folder);
+    let read = format!("SELECT {column} FROM {table} WHERE {condition}");
+    let flipped = match connection.query_row(&read, [], |row| row.get::<_, Value>(0)).unwrap() {
+        Value::Integer(number) => Value::Integer(number ^ 1),
+        Value::Text(text) => {
+            let mut bytes = text.into_bytes();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            Value::Text(String::from_utf8(bytes).unwrap())
+        }
+        other => panic!("{table}.{column} holds {other:?}"),
+    };
+    let write = format!("UPDATE {table} SET {column} = ?1 WHERE {condition}");
+    assert_eq!(connection.execute(&write, params![flipped]).unwrap(), 1);
+}
+
+/// What reads that use a column answer once it is damaged: corrupt, or nothing that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Noticed {
+    OnRead,
+    /// It repeats what stands elsewhere, so that a read does not look at it.
+    ByCheck,
+}
+
+#[tokio::test]
+async fn each_damaged_column_is_noticed() {
+    const SECOND: &str = "id = (SELECT min(id) + 1 FROM body)";
+    const FIRST_PLACE: &str = "id = (SELECT min(id) + 1 FROM place)";
+    let cases = [
+        ("body", "role", SECOND, Noticed::OnRead),
+        ("body", "text", SECOND, Noticed::OnRead),
+        ("body", "blocks", SECOND, Noticed::OnRead),
+        ("body", "name", SECOND, Noticed::OnRead),
+        ("body", "metadata", SECOND, Noticed::OnRead),
+        ("body", "client_id", SECOND, Noticed::OnRead),
+        ("body", "created_ms", SECOND, Noticed::OnRead),
+        ("body", "checksum", SECOND, Noticed::OnRead),
+        ("place", "body_id", FIRST_PLACE, Noticed::OnRead),
+        ("place", "pinned", FIRST_PLACE, Noticed::OnRead),
+        ("place", "summary", "id = (SELECT max(id) FROM place)", Noticed::ByCheck),
+        ("place", "counter_id", FIRST_PLACE, Noticed::OnRead),
+        ("place", "text_tokens", FIRST_PLACE, Noticed::OnRead),
+        ("place", "spaced_text_tokens", FIRST_PLACE, Noticed::OnRead),
+        ("place", "cost_tokens", FIRST_PLACE, Noticed::OnRead),
+        ("place", "ends_blank", FIRST_PLACE, Noticed::OnRead),
+        ("place", "holds_control_token", FIRST_PLACE, Noticed::OnRead),
+        ("place", "checksum", FIRST_PLACE, Noticed::OnRead),
+        ("place", "mandatory", FIRST_PLACE, Noticed::ByCheck),
+        ("place", "client_id", FIRST_PLACE, Noticed::ByCheck),
+        ("place", "archived", FIRST_PLACE, Noticed::ByCheck),
+        ("link", "call_id", "is_answer = 1", Noticed::ByCheck),
+        ("session", "title", "1", Noticed::OnRead),
+        ("session", "owner", "1", Noticed::OnRead),
+        ("session", "archived", "1", Noticed::OnRead),
+        ("session", "created_ms", "1", Noticed::OnRead),
+        ("session", "message_count", "1", Noticed::ByCheck),
+        ("session", "token_count", "1", Noticed::ByCheck),
+    ];
+    for (table, column, condition, noticed) in cases {
+        let what = format!("{table}.{column}");
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path()).await;
+        flip(folder.path(), table, column, condition);
+        let larder = Larder::open(folder.path()).await.unwrap();
+        let chat = larder.chat().session("a");
+        if noticed == Noticed::OnRead {
+            let read = if table == "session" {
+                chat.description().await.map(|_| ())
+            } else {
+                // A window reads what is pinned in any case.
+                assert_eq!(chat.window(10_000).await.unwrap_err().class(), Class::Corrupt, "{what}");
+                chat.page(10).await.map(|_| ())
+            };
+            assert_eq!(read.unwrap_err().class(), Class::Corrupt, "{what}");
+        }
+        let findings = larder.check(CheckDepth::Full).await.unwrap().findings;
+        assert!(!findings.is_empty(), "{what} went unseen");
+        // It is its readers' error alone: the store serves on.
+        assert!(larder.health().is_well, "{what}");
+        larder.chat().session("b").append([ChatMessage::user("well")]).await.unwrap();
+        chat.append([ChatMessage::user("still")]).await.unwrap();
+        larder.close().await;
+    }
+}
+
+/// Single bits of the file itself, in the rows of contents: record headers and row ids too. The first bytes of a page are
+/// left out: they say where its rows are, and what rots there is for SQLite's own check to find.
+#[tokio::test]
+async fn no_flipped_bit_of_the_file_is_answered() {
+    let pristine = tempfile::tempdir().unwrap();
+    let written = fill(pristine.path()).await;
+    let bytes = std::fs::read(pristine.path().join("chat.db")).unwrap();
+    let said = b"the second one says a lot";
+    // The content's row, and not the index's.
+    let at = bytes.windows(said.len()).rposition(|window| window == said).unwrap();
+    let end = at.next_multiple_of(4_096);
+    let (mut random, mut refused, mut unharmed) = (Random::of(u64::from(std::process::id()), 11), 0, 0);
+    for _ in 0..60 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut damaged = bytes.clone();
+        let (byte, bit) = (at - 30 + random.index(end - at + 30), random.below(8));
+        damaged[byte] ^= 1 << bit;
+        std::fs::write(folder.path().join("chat.db"), damaged).unwrap();
+        let what = format!("bit {bit} of byte {byte}; the text is at {at}");
+        let Ok(larder) = Larder::open(folder.path()).await else { continue };
+        match larder.chat().session("a").page(10).await {
+            Ok(page) => {
+                assert_eq!(page.messages, written, "{what}");
+                unharmed += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.class(), Class::Corrupt, "{what}: {error}");
+                refused += 1;
+            }
+        }
+        larder.close().await;
+    }
+    println!("{refused} flips were refused, {unharmed} hit nothing that was read");
+    assert!(refused > 30);
+}
