@@ -5,6 +5,7 @@
 //! Always true: nothing here knows who calls it; only the `sqlite` module opens files.
 
 pub mod chat;
+pub mod documents;
 mod error;
 pub mod filter;
 pub mod full_text;

@@ -20,6 +20,7 @@ use crate::json_text::JsonText;
 use crate::names::ClientMessageId;
 use crate::time::Timestamp;
 
+pub use crate::media::MediaReference;
 pub use messages::{
     AppendMessages, Appended, ArchiveMessages, DeleteMessages, EditMessage, GetWindow, ListMessages, ListUncounted,
     MessageOrder, MessagePage, PinMessage, PutCounts, PutSummary, Retention, TrimSession, Trimmed,
@@ -117,32 +118,6 @@ impl From<Role> for String {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Where an image, a sound or a document is. larder keeps the reference, and never fetches it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MediaReference {
-    /// A URL, `data:` URLs included.
-    Url(String),
-    /// A file's id at the model's provider.
-    FileId(String),
-    /// The content itself, in base64, and its format (such as `wav`) where that is told apart.
-    Base64 {
-        /// The content.
-        data: String,
-        /// Its format, such as `wav`.
-        format: Option<String>,
-    },
-}
-
-impl MediaReference {
-    fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Url(text) | Self::FileId(text) => text.len(),
-            Self::Base64 { data, format } => data.len() + format.as_deref().map_or(0, str::len),
-        }
     }
 }
 

@@ -7,13 +7,15 @@
 pub mod change;
 pub mod chat;
 pub mod codec;
+pub mod documents;
 mod error;
 pub mod filter;
-mod full_text;
+pub mod full_text;
 mod json_text;
 pub mod kv;
 pub mod lease;
 pub mod limits;
+mod media;
 mod message;
 mod names;
 mod time;
@@ -22,9 +24,11 @@ mod value;
 pub use error::{Class, Error, Result, Written};
 pub use full_text::Tokenizer;
 pub use json_text::JsonText;
+pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, IdempotencyKey, Key, LeaseName, Sequence, SessionId, StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, Sequence, SessionId,
+    StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

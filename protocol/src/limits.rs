@@ -50,3 +50,19 @@ pub const QUERY_WORDS_MAX: usize = 64;
 pub const SEARCH_SESSIONS_MAX: usize = 1_000;
 /// Longest id of a token counter, in bytes of UTF-8.
 pub const COUNTER_ID_BYTES_MAX: usize = 128;
+/// Longest document id, in bytes of UTF-8: a path of Linux's usual limit fits in part, a URL nearly always.
+pub const DOCUMENT_ID_BYTES_MAX: usize = 1024;
+/// Longest node id, in bytes of UTF-8. It is repeated in an index page, so long ones cost every neighbour.
+pub const NODE_ID_BYTES_MAX: usize = 1024;
+/// Longest id of an index record, in bytes of UTF-8.
+pub const INDEX_ID_BYTES_MAX: usize = 256;
+/// Longest fingerprint of a document, in bytes of UTF-8.
+pub const FINGERPRINT_BYTES_MAX: usize = 1024;
+/// Longest reason of a failed ingestion, in bytes of UTF-8; a longer one is cut.
+pub const FAILURE_BYTES_MAX: usize = 4_096;
+/// Largest content of an index record, in bytes of JSON.
+pub const INDEX_RECORD_BYTES_MAX: usize = 1 << 20;
+/// Longest type of an index record, in bytes of UTF-8.
+pub const INDEX_KIND_BYTES_MAX: usize = 256;
+/// Most documents that one search names. Each is a bound parameter.
+pub const SEARCH_DOCUMENTS_MAX: usize = 1_000;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::{
-    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KEY_BYTES_MAX,
-    LEASE_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
+    INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LEASE_NAME_BYTES_MAX, NODE_ID_BYTES_MAX, SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -107,6 +107,19 @@ checked_text! {
     ClientMessageId, "client message id", CLIENT_MESSAGE_ID_BYTES_MAX
 }
 
+checked_text! {
+    /// The name of a source document, such as its path or URL: 1 to [`DOCUMENT_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    DocumentId, "document id", DOCUMENT_ID_BYTES_MAX
+}
+checked_text! {
+    /// The name of a node, unique among all documents' nodes: 1 to [`NODE_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    NodeId, "node id", NODE_ID_BYTES_MAX
+}
+checked_text! {
+    /// The name of an index record: 1 to [`INDEX_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    IndexId, "index id", INDEX_ID_BYTES_MAX
+}
+
 /// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
 fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Error> {
     if text.is_empty() {
@@ -128,6 +141,8 @@ fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Er
 pub enum StoreName {
     /// Key–value state.
     Kv,
+    /// Source documents and their nodes.
+    Documents,
     /// Chat memory.
     Chat,
 }
@@ -138,6 +153,7 @@ impl StoreName {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kv => "kv",
+            Self::Documents => "documents",
             Self::Chat => "chat",
         }
     }

@@ -30,6 +30,7 @@ use crate::backup::{self, Snapshot};
 use crate::error::OpenError;
 use crate::folder::Folder;
 use crate::handles::chat::Chat;
+use crate::handles::documents::Documents;
 use crate::handles::kv::Kv;
 use crate::open::{self, Builder};
 use crate::quarantine;
@@ -259,6 +260,12 @@ impl Larder {
         Kv::new(self.clone())
     }
 
+    /// Returns the documents store.
+    #[must_use]
+    pub fn documents(&self) -> Documents {
+        Documents::new(self.clone())
+    }
+
     /// Returns the chat store.
     #[must_use]
     pub fn chat(&self) -> Chat {
@@ -381,6 +388,7 @@ impl Larder {
         for file in existing_files(&self.shared().settings) {
             match file.store {
                 StoreName::Kv => drop(self.store::<larder_actors::kv::Kv>().await?),
+                StoreName::Documents => drop(self.store::<larder_actors::documents::Documents>().await?),
                 StoreName::Chat => drop(self.store::<larder_actors::chat::Chat>().await?),
                 // Only stores that this build hosts have files in the list.
                 _ => {}
@@ -427,6 +435,7 @@ impl Larder {
         let restored = self.shared().handle.spawn(async move {
             match store {
                 StoreName::Kv => larder.restore::<larder_actors::kv::Kv>(snapshots).await,
+                StoreName::Documents => larder.restore::<larder_actors::documents::Documents>(snapshots).await,
                 StoreName::Chat => larder.restore::<larder_actors::chat::Chat>(snapshots).await,
                 other => Err(Kind::NotFound { what: format!("the {other} store") }.into()),
             }

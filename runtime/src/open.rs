@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use larder_actors::chat::ChatSettings;
+use larder_actors::documents::DocumentsSettings;
 use larder_actors::kv::KvSettings;
 
 use crate::error::OpenError;
@@ -65,6 +66,12 @@ impl Builder {
     /// Changes the key–value store's settings.
     pub fn kv(mut self, change: impl FnOnce(&mut StoreConfig<KvSettings>)) -> Self {
         change(&mut self.settings.kv);
+        self
+    }
+
+    /// Changes the documents store's settings.
+    pub fn documents(mut self, change: impl FnOnce(&mut StoreConfig<DocumentsSettings>)) -> Self {
+        change(&mut self.settings.documents);
         self
     }
 

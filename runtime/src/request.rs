@@ -46,6 +46,13 @@ impl<M: Message, T> Request<M, T> {
         self.message = self.message.and_then(|mut message| change(&mut message).map(|()| message));
         self
     }
+
+    pub(crate) fn set(self, set: impl FnOnce(&mut M)) -> Self {
+        self.change(|message| {
+            set(message);
+            Ok(())
+        })
+    }
 }
 
 impl<M: Ask<Store: Hosted>, T: Send + 'static> IntoFuture for Request<M, T> {

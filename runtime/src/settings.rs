@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use larder_actors::chat::ChatSettings;
+use larder_actors::documents::DocumentsSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::store::StoreSettings;
 use larder_protocol::Error as Kind;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub ballast_bytes: u64,
     /// The key–value store.
     pub kv: StoreConfig<KvSettings>,
+    /// The documents store.
+    pub documents: StoreConfig<DocumentsSettings>,
     /// The chat store.
     pub chat: StoreConfig<ChatSettings>,
 }
@@ -100,6 +103,7 @@ impl Settings {
             maintenance_interval: Duration::from_secs(1),
             ballast_bytes: 16 << 20,
             kv: StoreConfig::default(),
+            documents: StoreConfig::default(),
             chat: StoreConfig::default(),
         }
     }
@@ -118,6 +122,13 @@ impl Settings {
         if !(1 << 10..=64 << 20).contains(&self.chat.own.message_bytes_max) {
             return Err(Kind::invalid("setting chat.own.message_bytes_max", "it is not within 1 KiB to 64 MiB"));
         }
+        if !(1 << 10..=64 << 20).contains(&self.documents.own.node_bytes_max) {
+            return Err(Kind::invalid("setting documents.own.node_bytes_max", "it is not within 1 KiB to 64 MiB"));
+        }
+        if !(1 << 10..=256 << 20).contains(&self.documents.own.document_bytes_max) {
+            return Err(Kind::invalid("setting documents.own.document_bytes_max", "it is not within 1 KiB to 256 MiB"));
+        }
+        self.documents.common.check("documents.common")?;
         self.chat.common.check("chat.common")?;
         self.kv.common.check("kv.common")
     }

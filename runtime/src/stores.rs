@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_actors::chat::Chat;
+use larder_actors::documents::Documents;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
@@ -20,6 +21,7 @@ use crate::settings::{Settings, StoreConfig};
 #[derive(Debug, Default)]
 pub struct Stores {
     kv: OnceCell<StoreHandle<Kv>>,
+    documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
     running: Running,
 }
@@ -42,6 +44,7 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
 pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
     let mut files = vec![
         store_file::<Kv>(&settings.path, &settings.kv.common, &settings.kv.own),
+        store_file::<Documents>(&settings.path, &settings.documents.common, &settings.documents.own),
         store_file::<Chat>(&settings.path, &settings.chat.common, &settings.chat.own),
     ];
     files.retain(|file| file.path.exists());
@@ -62,6 +65,16 @@ impl Hosted for Kv {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.kv
+    }
+}
+
+impl Hosted for Documents {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.documents
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.documents
     }
 }
 

@@ -118,10 +118,15 @@ async fn kills_lose_no_message_acknowledged() {
     kill_and_verify("chat").await;
 }
 
-/// Both stores in one folder: each has its own file, and neither's fate is the other's.
 #[tokio::test]
-async fn kills_of_two_stores_at_once_lose_nothing() {
-    kill_and_verify("kv,chat").await;
+async fn kills_lose_no_document_acknowledged() {
+    kill_and_verify("documents").await;
+}
+
+/// All stores in one folder: each has its own file, and none's fate is another's.
+#[tokio::test]
+async fn kills_of_all_stores_at_once_lose_nothing() {
+    kill_and_verify("kv,documents,chat").await;
 }
 
 async fn kill_and_verify(stores: &str) {
@@ -190,7 +195,7 @@ async fn assert_controls_are_caught(victim: &Victim) {
 #[tokio::test]
 async fn control_acknowledging_before_the_commit_is_caught() {
     let mut random = Random::of(u64::from(std::process::id()), 1);
-    for stores in ["kv", "chat"] {
+    for stores in ["kv", "documents", "chat"] {
         let mut victim = Victim::of(stores, 1);
         for _ in 0..3 {
             victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
@@ -203,7 +208,7 @@ async fn control_acknowledging_before_the_commit_is_caught() {
 #[tokio::test]
 async fn control_half_a_batch_is_caught() {
     let mut random = Random::of(u64::from(std::process::id()), 2);
-    for stores in ["kv", "chat"] {
+    for stores in ["kv", "documents", "chat"] {
         let mut victim = Victim::of(stores, 2);
         // A kill may come before the first acknowledgement.
         for _ in 0..3 {

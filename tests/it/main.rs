@@ -12,6 +12,8 @@ mod chat;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod folder;
 #[cfg(test)]
 mod hostile;

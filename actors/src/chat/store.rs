@@ -68,6 +68,7 @@ impl Store for Chat {
             table: "body_text",
             columns: "text",
             content: "body",
+            key: "id",
             rows: "SELECT id, text FROM body WHERE text IS NOT NULL",
             tokenizer: settings.tokenizer,
         })

@@ -9,6 +9,7 @@
 mod compile;
 mod declared;
 mod evaluate;
+mod fields;
 mod json;
 
 #[cfg(test)]
@@ -17,4 +18,5 @@ mod agreement;
 pub use compile::{Condition, JsonColumn, compile};
 pub use declared::DeclaredField;
 pub use evaluate::matches;
+pub use fields::FieldIndexes;
 pub use json::read_json;

@@ -13,9 +13,11 @@ pub struct TextIndex {
     pub table: &'static str,
     /// Its columns, as in a `CREATE TABLE`.
     pub columns: &'static str,
-    /// The table whose column `id` and columns of the same names it indexes.
+    /// The table whose columns of the same names it indexes.
     pub content: &'static str,
-    /// Selects what it indexes: `id`, then the columns.
+    /// That table's integer key.
+    pub key: &'static str,
+    /// Selects what it indexes: the key, then the columns.
     pub rows: &'static str,
     /// What makes it.
     pub tokenizer: Tokenizer,
@@ -46,10 +48,10 @@ impl TextIndex {
     }
 
     fn made_by(&self, tokenizer: Tokenizer) -> String {
-        let Self { table, columns, content, .. } = self;
+        let Self { table, columns, content, key, .. } = self;
         let tokenizer = fts5_name(tokenizer);
         format!(
-            "CREATE VIRTUAL TABLE {table} USING fts5({columns}, content = '{content}', content_rowid = 'id', tokenize = '{tokenizer}')"
+            "CREATE VIRTUAL TABLE {table} USING fts5({columns}, content = '{content}', content_rowid = '{key}', tokenize = '{tokenizer}')"
         )
     }
 }

@@ -67,7 +67,7 @@ impl Store for Kv {
     }
 
     fn is_run_time_object(name: &str, sql: &str) -> bool {
-        fields::is_field_index(name, sql)
+        fields::FIELDS.is_field_index(name, sql)
     }
 }
 

@@ -15,5 +15,6 @@ pub mod snapshot;
 
 mod busy;
 pub(crate) mod interrupt;
+pub(crate) mod text;
 pub(crate) mod turn;
 pub(crate) mod unsynced;

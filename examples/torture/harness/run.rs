@@ -98,8 +98,10 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
         common.change_log_writes_max = 1_000;
         maintenance_interval = Duration::from_millis(10);
     }
-    let builder =
-        Larder::builder(&options.folder).kv(|kv| kv.common = common.clone()).chat(|chat| chat.common = common);
+    let builder = Larder::builder(&options.folder)
+        .kv(|kv| kv.common = common.clone())
+        .documents(|documents| documents.common = common.clone())
+        .chat(|chat| chat.common = common);
     builder.settings(|settings| settings.maintenance_interval = maintenance_interval).open().await
 }
 

@@ -392,12 +392,3 @@ impl<T> Request<PutSession, T> {
         self.set(|session| session.archived = true)
     }
 }
-
-impl<M: larder_protocol::Message, T> Request<M, T> {
-    fn set(self, set: impl FnOnce(&mut M)) -> Self {
-        self.change(|message| {
-            set(message);
-            Ok(())
-        })
-    }
-}

@@ -1,6 +1,7 @@
 //! larder through its public handles, with every setting at its default but durability.
 
 mod chat;
+mod documents;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,11 @@ use peer_harness::kv::{OpenOptions, Peer, Row};
 use peer_harness::peer::{self, About, locked_versions};
 
 fn main() -> ExitCode {
-    peer::main(&[("kv", peer_harness::kv::serve::<LarderKv>), ("chat", peer_harness::chat::serve::<chat::LarderChat>)])
+    peer::main(&[
+        ("kv", peer_harness::kv::serve::<LarderKv>),
+        ("documents", peer_harness::documents::serve::<documents::LarderDocuments>),
+        ("chat", peer_harness::chat::serve::<chat::LarderChat>),
+    ])
 }
 
 struct LarderKv {

@@ -1,6 +1,7 @@
 //! rusqlite by hand: the limit that the others are held against.
 
 mod chat;
+mod documents;
 mod kv;
 
 use std::process::ExitCode;
@@ -9,5 +10,6 @@ fn main() -> ExitCode {
     peer_harness::peer::main(&[
         ("kv", peer_harness::kv::serve::<kv::Raw>),
         ("chat", peer_harness::chat::serve::<chat::RawChat>),
+        ("documents", peer_harness::documents::serve::<documents::RawDocuments>),
     ])
 }

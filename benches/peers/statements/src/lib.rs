@@ -3,6 +3,8 @@
 
 pub mod chat;
 
+pub mod documents;
+
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -8,6 +8,7 @@
 
 mod changes;
 mod chat;
+mod documents;
 mod history;
 mod kv;
 mod random;
@@ -18,13 +19,14 @@ use futures::future::BoxFuture;
 use larder::{Class, Error, Larder, Result, Written};
 
 use chat::ChatPlan;
+use documents::DocumentsPlan;
 use kv::KvPlan;
 
 pub(crate) use history::{Fate, History, Trial};
 pub(crate) use random::Random;
 
 /// The stores that have a plan.
-pub(crate) const STORES: [&str; 2] = ["kv", "chat"];
+pub(crate) const STORES: [&str; 3] = ["kv", "documents", "chat"];
 
 /// How far back the id lies whose leavings a later one changes: the near one is often still under way where many callers
 /// run, the far one rarely. Multiples of ten and four more, so that ids that end in 4 reach those that end in 0.
@@ -111,6 +113,7 @@ pub(crate) trait Plan: Send + Sync {
 pub(crate) fn plan(store: &str) -> Result<Box<dyn Plan>, String> {
     match store {
         "kv" => Ok(Box::new(KvPlan)),
+        "documents" => Ok(Box::new(DocumentsPlan)),
         "chat" => Ok(Box::new(ChatPlan)),
         other => Err(format!("no store {other:?}; there are: {}", STORES.join(" "))),
     }

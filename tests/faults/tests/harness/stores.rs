@@ -130,6 +130,7 @@ impl Stores {
             settings.ballast_bytes = 0;
             settings.maintenance_interval = Duration::from_millis(10);
             common(&mut settings.kv.common);
+            common(&mut settings.documents.common);
             common(&mut settings.chat.common);
             // Nothing to load in each of thousands of folders.
             settings.chat.own.counter = Counter::named("estimate-1").expect("larder's own");
