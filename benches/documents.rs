@@ -7,6 +7,7 @@
 //!
 //! Texts are words drawn as often as a language has them, 100 a chunk, 100 chunks a document; the folder is on the disk of
 //! the temporary folder. Side by side with other stores: `benches/peers/run documents`.
+#![expect(clippy::expect_used, reason = "a bench that cannot begin has nothing to measure")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -152,3 +152,84 @@ async fn every_flipped_bit_is_reported_by_reads_and_by_a_full_check() {
     assert!(larder.health().is_well);
     larder.close().await;
 }
+
+/// The columns of a chat message's content, and how each is written so that SQLite takes any bytes for its type.
+const BODY_COLUMNS: [(&str, &str); 8] = [
+    ("role", "CAST(?1 AS TEXT)"),
+    ("text", "CAST(?1 AS TEXT)"),
+    ("blocks", "CAST(?1 AS TEXT)"),
+    ("name", "CAST(?1 AS TEXT)"),
+    ("metadata", "CAST(?1 AS TEXT)"),
+    ("extra", "CAST(?1 AS TEXT)"),
+    ("client_id", "CAST(?1 AS TEXT)"),
+    ("checksum", "CAST(CAST(?1 AS TEXT) AS INTEGER)"),
+];
+
+/// Flips one bit in one column of every message of a closed file; in numbers, of the number itself.
+fn flip_a_bit_in_every_message(file: &Path) -> usize {
+    let connection = rusqlite::Connection::open(file).unwrap();
+    let ids: Vec<i64> = connection
+        .prepare("SELECT id FROM body ORDER BY id")
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    connection.execute_batch("BEGIN").unwrap();
+    for (index, id) in ids.iter().enumerate() {
+        let (column, written) = BODY_COLUMNS[index % BODY_COLUMNS.len()];
+        if column == "checksum" {
+            let number = if index % 16 == 15 { "created_ms" } else { "checksum" };
+            let sql = format!("UPDATE body SET {number} = ({number} | ?1) - ({number} & ?1) WHERE id = ?2");
+            connection.execute(&sql, rusqlite::params![1_i64 << (index * 31 % 40), id]).unwrap();
+            continue;
+        }
+        let sql = format!("SELECT CAST({column} AS BLOB) FROM body WHERE id = ?1");
+        let mut value: Vec<u8> = connection.query_row(&sql, [id], |row| row.get(0)).unwrap();
+        let bit = index * 7919 % (value.len() * 8);
+        value[bit / 8] ^= 1 << (bit % 8);
+        let sql = format!("UPDATE body SET {column} = {written} WHERE id = ?2");
+        connection.execute(&sql, rusqlite::params![value, id]).unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    ids.len()
+}
+
+/// A byte that is no UTF-8 any more set the whole store aside, where it is one message's damage.
+#[tokio::test]
+async fn every_flipped_bit_of_a_message_is_reported_and_the_others_are_served() {
+    use larder::protocol::{ClientMessageId, JsonText};
+    use larder::{ChatMessage, ContentBlock};
+    const MESSAGES: usize = 1_600;
+    let folder = tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let json = |n: usize| JsonText::new(format!(r#"{{"number": {n}, "word": "some"}}"#)).unwrap();
+    for n in 0..MESSAGES {
+        let mut message = ChatMessage::user(format!("message {n} with a text"))
+            .with_block(ContentBlock::image_url(format!("https://example.invalid/{n}")))
+            .with_name(format!("name {n}"))
+            .with_metadata(json(n))
+            .with_client_id(ClientMessageId::new(format!("client {n}")).unwrap());
+        message.extra = Some(json(n + 1));
+        larder.chat().session(format!("s{n}")).append([message]).await.unwrap();
+    }
+    assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
+    larder.close().await;
+    assert_eq!(flip_a_bit_in_every_message(&folder.path().join("chat.db")), MESSAGES);
+
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let mut detected = 0;
+    for n in 0..MESSAGES {
+        let page = larder.chat().session(format!("s{n}")).page(1).await;
+        detected += usize::from(page.is_err_and(|error| error.class() == Class::Corrupt));
+    }
+    println!("{detected} of {MESSAGES} flipped bits in messages are detected");
+    assert_eq!(detected, MESSAGES);
+    let found = larder.check(CheckDepth::Full).await.unwrap().findings;
+    assert!(found.len() >= MESSAGES, "{} findings", found.len());
+    let new = larder.chat().session("new");
+    new.append([ChatMessage::user("new")]).await.unwrap();
+    assert_eq!(new.page(1).await.unwrap().messages.len(), 1);
+    assert!(larder.health().is_well, "{:?}", larder.health());
+    larder.close().await;
+}

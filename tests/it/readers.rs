@@ -222,12 +222,12 @@ async fn idle_store_cuts_its_wal_back_to_nothing() {
     let values = larder.kv().bytes("load");
     values.put("kept", vec![7; 100_000]).await.unwrap();
     within(async {
-        while wal_bytes(folder.path()) > 0 {
+        // The file is cut back first, and the checkpoint counted then.
+        while wal_bytes(folder.path()) > 0 || kv(&larder).checkpoint_count == 0 {
             values.get("kept").await.unwrap();
         }
     })
     .await;
-    assert!(kv(&larder).checkpoint_count > 0);
     assert_eq!(values.get("kept").await.unwrap().map(|value| value.len()), Some(100_000));
     larder.close().await;
 }

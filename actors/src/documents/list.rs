@@ -139,7 +139,7 @@ fn read_page(connection: &Connection, message: &ListNodes) -> Outcome<NodePage> 
             NodeScope::All => last.node.id < stored.node.id,
             NodeScope::Document(_) | NodeScope::Alone => last.position < stored.position,
         };
-        if !nodes.last().is_none_or(is_behind) {
+        if nodes.last().is_some_and(|last| !is_behind(last)) {
             return Err(out_of_order::<Documents>());
         }
         bytes += stored.node.size_bytes();
@@ -247,7 +247,7 @@ pub(super) fn documents(context: &Reading<'_>, message: &ListDocuments) -> Outco
     let (mut documents, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let document = sources::read(row)?.document;
-        if !documents.last().is_none_or(|last: &StoredDocument| last.id < document.id) {
+        if documents.last().is_some_and(|last: &StoredDocument| last.id >= document.id) {
             return Err(out_of_order::<Documents>());
         }
         bytes += document.metadata.as_ref().map_or(0, |json| json.as_str().len());

@@ -1,6 +1,6 @@
 //! The documents store: source documents, their nodes, and full-text search over them.
 //!
-//! Start at the list of messages in `store`, then [`put`](mod@put): the difference between what is there and what is put
+//! Start at the list of messages in `store`, then `put`: the difference between what is there and what is put
 //! is found first, and only that is written. Rows are in `row` (nodes) and `sources` (documents).
 //!
 //! Always true: a node is visible exactly while its document has an id, so that a document comes and goes as a whole; a

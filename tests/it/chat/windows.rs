@@ -115,6 +115,37 @@ async fn messages_sent_without_counts_are_counted_when_needed() {
     assert_eq!(larder.ask(ask(false)).await.unwrap().unwrap().tokens, 2);
 }
 
+/// A strict window reads back to the opener of the newest turn, however far that is: not on the caller's thread.
+#[tokio::test]
+async fn window_that_reads_much_is_not_read_in_place() {
+    use larder::protocol::SessionId;
+    use larder::protocol::chat::{GetWindow, TokenLimit};
+    let larder = counting_words().await;
+    let ask = |session: &str, limit, may_take_long| GetWindow {
+        session: SessionId::new(session).unwrap(),
+        policy: WindowPolicy::Strict,
+        limit: TokenLimit::Tokens(limit),
+        initial_tokens: 0,
+        overhead_tokens_per_message: 0,
+        may_take_long,
+    };
+    let alone = larder.chat().session("no turns");
+    let ids = alone.append((0..2_000).map(|n| ChatMessage::assistant(format!("n {n}")))).await.unwrap().ids;
+    assert_eq!(larder.ask(ask("no turns", 10, false)).await.unwrap(), None);
+    let window = alone.window(10).await.unwrap();
+    assert_eq!((window.messages.len(), window.left_out.through), (0, Some(ids[1_999])));
+    // Many messages in the window, and few that are large.
+    larder.chat().session("many").append((0..800).map(|n| ChatMessage::user(n.to_string()))).await.unwrap();
+    assert!(larder.ask(ask("many", 100, false)).await.unwrap().is_some());
+    assert_eq!(larder.ask(ask("many", 800, false)).await.unwrap(), None);
+    assert_eq!(larder.chat().session("many").window(800).await.unwrap().messages.len(), 800);
+    let large = "word ".repeat(30_000);
+    larder.chat().session("large").append((0..5).map(|_| ChatMessage::user(&large))).await.unwrap();
+    assert!(larder.ask(ask("large", 30_000, false)).await.unwrap().is_some());
+    assert_eq!(larder.ask(ask("large", 150_000, false)).await.unwrap(), None);
+    assert_eq!(larder.chat().session("large").window(150_000).await.unwrap().messages.len(), 5);
+}
+
 #[tokio::test]
 async fn what_falls_out_is_summarised_once_and_carried() {
     let larder = counting_words().await;
