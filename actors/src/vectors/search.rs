@@ -39,7 +39,7 @@ const REPLY_BYTES_MAX: usize = 256 << 20;
 pub(super) fn search(context: &Reading<'_>, message: &SearchPoints) -> Outcome<Vec<Hit>> {
     let SearchPoints { collection, vector, text, options } = message;
     check(message)?;
-    if context.is_in_place && !is_short(options) || context.is_in_place && text.is_some() {
+    if context.is_in_place && (text.is_some() || !is_short(options)) {
         return Err(Failure::TooLong);
     }
     look(context, collection, |view| {

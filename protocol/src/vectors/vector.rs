@@ -27,8 +27,9 @@ impl Vector {
             let (bytes, bytes_max) = (size_of_val(&*components) as u64, 4 * DIMENSIONS_MAX as u64);
             return Err(Error::TooLarge { what: "vector".to_owned(), bytes, bytes_max });
         }
-        // Written so that NaN fails as well.
-        if let Some(place) = components.iter().position(|value| !(value.abs() <= COMPONENT_MAX)) {
+        // NaN lies in no range.
+        let is_usable = |value: &f32| (-COMPONENT_MAX..=COMPONENT_MAX).contains(value);
+        if let Some(place) = components.iter().position(|value| !is_usable(value)) {
             let reason = format!("component {place} is not a number within ±{COMPONENT_MAX:e}");
             return Err(Error::invalid("vector", reason));
         }

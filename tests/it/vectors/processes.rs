@@ -97,7 +97,6 @@ async fn each_process_sees_what_the_other_has_acknowledged() {
         assert_eq!(nearest(&notes, query).await, expected.join(","), "round {round}, here");
         assert_eq!(tell_other(format!("find {query}")), Some(expected.join(",")), "round {round}, there");
     }
-    drop(tell_other);
     other.say("end");
     other.wait_for("CLOSED");
     assert_sound(&larder).await;

@@ -55,7 +55,7 @@ impl VectorsOperation {
         let count = 2 + random.below(5);
         match id % 10 {
             // The distances lead to ids that end in 0 and 1.
-            0 | 1 => Self::Own { count: if id % 500 == 0 && id > 0 { LARGE } else { count } },
+            0 | 1 => Self::Own { count: if id.is_multiple_of(500) && id > 0 { LARGE } else { count } },
             4 if id >= FAR => Self::Change { target: id - FAR, change: PointChange::of(&mut random) },
             5 if id >= NEAR => Self::Change { target: id - NEAR, change: PointChange::of(&mut random) },
             6 | 7 => Self::PutOnce { count },
