@@ -1,6 +1,6 @@
 //! The vectors store: points in collections, and searches for what is near.
 //!
-//! Start at the list of messages in `store`, then [`points`](mod@points) (rows) and `search`, which reads the indexes in
+//! Start at the list of messages in `store`, then `points` (rows) and `search`, which reads the indexes in
 //! `memory`. How vectors are compared is in [`vector_index`](crate::vector_index), which knows no store.
 //!
 //! Always true: rows are the truth, and an index in memory holds exactly the points of one committed state, the one that
