@@ -406,8 +406,8 @@ impl Larder {
     ///
     /// Writers wait for a few milliseconds while the instant is chosen, not while the files are copied; the WALs grow
     /// meanwhile. The manifest is written last: a folder without one is no snapshot. If B was written after A was
-    /// acknowledged, by any process, no snapshot has B without A. Whatever the caller does, an unfinished one is removed
-    /// by the next.
+    /// acknowledged, by any process, no snapshot has B without A. It is finished, or removed, whatever the caller does; what a
+    /// crash leaves of one has no manifest, is never listed and can be removed by hand.
     ///
     /// # Errors
     /// [`Overloaded`](Kind::Overloaded) when the files were too busy to be locked together;
