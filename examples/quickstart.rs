@@ -14,11 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use larder::{Larder, field};
 use serde::{Deserialize, Serialize};
 
 /// Larger files are not what a quickstart is for.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Documents put at once: of the largest, a request holds 63.
+const BATCH_LEN: usize = 50;
 /// The first this many files, so that a wrong folder (`/`) ends soon.
 const FILES_MAX: usize = 2_000;
 /// Names listed under a heading before "and … more".
@@ -84,8 +87,13 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
     let kept = larder.kv().collection::<Document>("documents");
     let kept_before = kept.count().await?;
     let started = Instant::now();
-    kept.put_many(documents.iter().map(|document| (&document.path, document))).await?;
-    println!("   {} documents in one commit, on disk after {}.", documents.len(), Took(started.elapsed()));
+    let batches = documents.chunks(BATCH_LEN);
+    let commit_count = batches.len();
+    for batch in batches {
+        kept.put_many(batch.iter().map(|document| (&document.path, document))).await?;
+    }
+    let took = Took(started.elapsed());
+    println!("   {} documents in {commit_count} commit(s), on disk after {took}.", documents.len());
     if run_number > 1 {
         println!("   This is run {run_number} in this folder; {kept_before} documents were here before.");
     }
@@ -115,8 +123,8 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
 
     let prefix = common_prefix(documents);
     let started = Instant::now();
-    let page = kept.scan().prefix(prefix).limit(10_000).page().await?;
-    println!("   By prefix: {} under \"{prefix}\" ({}).", page.len(), Took(started.elapsed()));
+    let under: Vec<_> = kept.scan().prefix(prefix).stream().try_collect().await?;
+    println!("   By prefix: {} under \"{prefix}\" ({}).", under.len(), Took(started.elapsed()));
 
     let bytes = median_bytes(documents);
     let mut filter = field("bytes").gte(bytes);
@@ -125,10 +133,10 @@ async fn tell(folder: &Path, documents: &[Document]) -> Result<()> {
         filter = filter.and(field("body").text_match_insensitive(word));
     }
     let started = Instant::now();
-    let page = kept.scan().filter(filter).limit(10_000).page().await?;
+    let about: Vec<_> = kept.scan().filter(filter).stream().try_collect().await?;
     let wanted = word.map_or_else(String::new, |word| format!(" and mentions of \"{word}\""));
-    println!("   By content: {} with {bytes} bytes or more{wanted} ({}):", page.len(), Took(started.elapsed()));
-    list("", &page.iter().map(|(key, document)| format!("{key}: {}", document.title)).collect::<Vec<_>>());
+    println!("   By content: {} with {bytes} bytes or more{wanted} ({}):", about.len(), Took(started.elapsed()));
+    list("", &about.iter().map(|(key, document)| format!("{key}: {}", document.title)).collect::<Vec<_>>());
     larder.close().await;
     if cfg!(debug_assertions) {
         println!("   (An unoptimised build; `cargo run --release` is faster.)");

@@ -16,6 +16,8 @@ pub const LEASE_NAME_BYTES_MAX: usize = 1024;
 pub const BATCH_ITEMS_MAX: usize = 100_000;
 /// Most rows in one page of a list or scan.
 pub const PAGE_ROWS_MAX: usize = 10_000;
+/// Most bytes of values that one request for several keys answers.
+pub const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Deepest nesting of a filter's groups.
 pub const FILTER_DEPTH_MAX: usize = 64;
 /// Most nodes in one filter.

@@ -167,11 +167,15 @@ pub fn restore(snapshot: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<S
         return Err(refused(folder, "it is not empty; restore into a new folder"));
     }
     create_private(folder)?;
-    for file in &manifest.files {
-        copy(snapshot, file, folder)?;
+    let copied = manifest.files.iter().try_for_each(|file| copy(snapshot, file, folder));
+    let copied = copied.and_then(|()| sync(folder).map_err(|e| failed(folder, "syncing it", e)));
+    if copied.is_err() {
+        // Some of the stores would open as if they were all.
+        for file in &manifest.files {
+            let _ = fs::remove_file(folder.join(file.name()));
+        }
     }
-    sync(folder).map_err(|e| failed(folder, "syncing it", e))?;
-    Ok(summary(folder, &manifest))
+    copied.map(|()| summary(folder, &manifest))
 }
 
 /// A snapshot whose copy of one store is what its manifest says.

@@ -60,17 +60,25 @@ impl Folder {
     }
 }
 
-/// Creates the folder for its owner alone, and puts its name on disk.
 fn create_private(path: &Path) -> Result<(), OpenError> {
+    create_and_sync(path).map_err(|source| failed(path, "creating it", source))
+}
+
+/// Creates the folder, and those above it that are missing, for their owner alone, and puts each name on disk.
+fn create_and_sync(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        create_and_sync(above)?;
+    }
     let mut builder = std::fs::DirBuilder::new();
+    // No error where another process was faster.
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|source| failed(path, "creating it", source))?;
-    sync_parent(path).map_err(|source| failed(path, "syncing its parent folder", source))
+    builder.create(path)?;
+    sync_parent(path)
 }
 
 /// A new name is only safe once its folder is on disk.

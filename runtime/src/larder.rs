@@ -231,6 +231,9 @@ impl Larder {
 
     /// Opens a folder of its own that is removed when it is closed, or when the last clone is gone: for tests.
     ///
+    /// Await [`close`](Self::close) at a program's end: once the last clone is gone the folder is removed by a thread of its own,
+    /// which a process that ends does not wait for.
+    ///
     /// # Errors
     /// See [`OpenError`].
     pub async fn temporary() -> Result<Self, OpenError> {
@@ -391,21 +394,24 @@ impl Larder {
     /// # Errors
     /// When a store cannot be started or read at all; damage is not an error but a finding.
     pub async fn check(&self, depth: CheckDepth) -> Result<CheckReport> {
+        let mut findings = Vec::new();
         // Started, since a store that was not used yet may be damaged as well.
         for file in existing_files(&self.shared().settings) {
-            match file.store {
-                StoreName::Kv => drop(self.store::<larder_actors::kv::Kv>().await?),
-                StoreName::Documents => drop(self.store::<larder_actors::documents::Documents>().await?),
-                StoreName::Chat => drop(self.store::<larder_actors::chat::Chat>().await?),
-                StoreName::Vectors => drop(self.store::<larder_actors::vectors::Vectors>().await?),
+            let started = match file.store {
+                StoreName::Kv => self.store::<larder_actors::kv::Kv>().await.err(),
+                StoreName::Documents => self.store::<larder_actors::documents::Documents>().await.err(),
+                StoreName::Chat => self.store::<larder_actors::chat::Chat>().await.err(),
+                StoreName::Vectors => self.store::<larder_actors::vectors::Vectors>().await.err(),
                 // Only stores that this build hosts have files in the list.
-                _ => {}
-            }
+                _ => None,
+            };
+            findings.extend(started.map(|error| damage(file.store, error)).transpose()?);
         }
-        let mut findings = Vec::new();
         for store in snapshot(self.shared().stores.running()) {
-            let found = store.check(depth == CheckDepth::Full).await?;
-            findings.extend(found.into_iter().map(|what| Finding { store: store.name(), what }));
+            match store.check(depth == CheckDepth::Full).await {
+                Ok(found) => findings.extend(found.into_iter().map(|what| Finding { store: store.name(), what })),
+                Err(error) => findings.push(damage(store.name(), error)?),
+            }
         }
         Ok(CheckReport { findings })
     }
@@ -414,8 +420,8 @@ impl Larder {
     ///
     /// Writers wait for a few milliseconds while the instant is chosen, not while the files are copied; the WALs grow
     /// meanwhile. The manifest is written last: a folder without one is no snapshot. If B was written after A was
-    /// acknowledged, by any process, no snapshot has B without A. Whatever the caller does, an unfinished one is removed
-    /// by the next.
+    /// acknowledged, by any process, no snapshot has B without A. It is finished, or removed, whatever the caller does; what a
+    /// crash leaves of one has no manifest, is never listed and can be removed by hand.
     ///
     /// # Errors
     /// [`Overloaded`](Kind::Overloaded) when the files were too busy to be locked together;
@@ -666,4 +672,9 @@ fn refused(store: StoreName, reason: &str) -> Error {
 
 fn shutting_down(store: StoreName) -> Error {
     Kind::ShuttingDown { store, written: Written::NotApplied }.into()
+}
+
+/// What a check says of a store that is too damaged to be started or read.
+fn damage(store: StoreName, error: Error) -> Result<Finding> {
+    if error.class() == Class::Corrupt { Ok(Finding { store, what: error.to_string() }) } else { Err(error) }
 }

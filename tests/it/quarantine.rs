@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use larder::protocol::StoreName;
 use larder::protocol::change::Notice;
-use larder::{ChatMessage, Class, Larder, Sequence, StoreEvent, StoreState, Written, backup};
+use larder::{ChatMessage, CheckDepth, Class, Larder, Sequence, StoreEvent, StoreState, Written, backup};
 use tempfile::TempDir;
 
 use crate::support::child::Child;
@@ -89,6 +89,11 @@ async fn damaged_store_is_quarantined_and_restored_on_request() {
     assert_refused(within(values.get("k00000")).await, Class::Corrupt, &["kv store is damaged"]);
     assert_refused(within(values.put("new", &1)).await, Class::Corrupt, &["kv store is damaged"]);
     assert_refused(within(values.count()).await, Class::Corrupt, &[]);
+    assert_refused(within(larder.kv().sequence()).await, Class::Corrupt, &[]);
+    // A check goes on with the others.
+    let report = within(larder.check(CheckDepth::Full)).await.unwrap();
+    assert_eq!(report.findings.len(), 1, "{report:?}");
+    assert_eq!(report.findings[0].store, StoreName::Kv);
     // The other store does not notice.
     larder.chat().session("beside").append([ChatMessage::user("still here")]).await.unwrap();
 

@@ -6,7 +6,7 @@ use larder_protocol::kv::{
     CompareAndDelete, CompareAndPut, DeleteTagged, DeleteValue, DeleteValues, Entry, GetValue, GetValues,
     IncrementValue, PopValue, PutIfAbsent, PutValue, PutValues, TouchValue,
 };
-use larder_protocol::limits::{BATCH_ITEMS_MAX, TAGS_PER_ENTRY_MAX};
+use larder_protocol::limits::{ANSWER_BYTES_MAX, BATCH_ITEMS_MAX, TAGS_PER_ENTRY_MAX};
 use larder_protocol::{CollectionName, Error as Kind, Format, Key, Timestamp, Value, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -98,10 +98,19 @@ pub(super) fn get_many(context: &ReadContext<'_, Kv>, message: &GetValues) -> Ou
     let collection = message.collection.as_str();
     // One transaction: the answers are from one instant, and the locks are taken once.
     let transaction = context.connection.unchecked_transaction()?;
-    let entries =
-        message.keys.iter().map(|key| find_live(&transaction, collection, key.as_str(), context.now)).collect();
+    let mut entries = Vec::with_capacity(message.keys.len());
+    let mut bytes = 0;
+    for key in &message.keys {
+        let found = find_live(&transaction, collection, key.as_str(), context.now)?;
+        bytes += found.as_ref().map_or(0, |entry| entry.value.bytes.len() as u64);
+        if bytes > ANSWER_BYTES_MAX && message.keys.len() > 1 {
+            let what = "the values of several keys together".to_owned();
+            return Err(larder_protocol::Error::TooLarge { what, bytes, bytes_max: ANSWER_BYTES_MAX }.into());
+        }
+        entries.push(found);
+    }
     transaction.finish()?;
-    entries
+    Ok(entries)
 }
 
 pub(super) fn delete(context: &mut Writing<'_>, message: &DeleteValue) -> Outcome<bool> {

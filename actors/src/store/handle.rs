@@ -548,13 +548,15 @@ impl<S: Store> StoreHandle<S> {
         age_max: Option<Duration>,
         read: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
+        self.inner.shared.status.check_accepts()?;
         let deadline = self.deadline(&options);
         let permit = self.inner.admission.admit(size_bytes, &deadline).await?;
         let ticket = Arc::new(Ticket::new(deadline.at));
         let (reply, answer) = oneshot::channel();
         let guard = CallOffOnDrop(&ticket);
         let shared = Arc::clone(&self.inner.shared);
-        self.inner.readers.on_thread(thread_read(shared, name, Arc::clone(&ticket), age_max, permit, reply, read))?;
+        let read = thread_read(shared, name, Arc::clone(&ticket), age_max, permit, reply, read);
+        self.inner.readers.on_thread(read).map_err(|closed| self.why_readers_closed(closed))?;
         self.inner.shared.status.thread_read_count.fetch_add(1, Ordering::Relaxed);
         match deadline.wait(answer).await {
             Some(Ok(answer)) => answer,
@@ -744,6 +746,14 @@ impl<S: Store> StoreHandle<S> {
     }
 
     /// The answer to a request that the actor did not take, or lost.
+    /// Readers are closed when the store closes, is damaged, or failed for good.
+    fn why_readers_closed(&self, closed: Error) -> Error {
+        match self.unavailable(Written::NotApplied) {
+            kind @ (Kind::Corrupt { .. } | Kind::StoreFailed { .. }) => kind.into(),
+            _ => closed,
+        }
+    }
+
     fn unavailable(&self, written: Written) -> Kind {
         // A closing store is not `Stopped` before it is, and will not come back as a restarting one does.
         match self.inner.shared.status.unavailable(written) {

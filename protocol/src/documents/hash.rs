@@ -1,6 +1,6 @@
 //! Content hashes: what counts for them, and in which form.
 //!
-//! Start at [`Node::hash`]. The form is part of the file format: `docs/decisions/0013-content-hash.md`.
+//! Start at [`Node::hash`]. The form is part of the file format: `docs/decisions/0011-content-hash.md`.
 //!
 //! Always true: equal contents have equal hashes in every build, whatever the order of a JSON object's members.
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use larder::protocol::kv::{DeleteValues, GetValues, PutValue, PutValues};
 use larder::protocol::limits::{BATCH_ITEMS_MAX, COLLECTION_NAME_BYTES_MAX, KEY_BYTES_MAX, TAGS_PER_ENTRY_MAX};
 use larder::protocol::{Format, Value};
-use larder::{Class, Larder, field, field_path};
+use larder::{Class, CollectionName, Key, Larder, field, field_path};
 use serde_json::json;
 
 use super::*;
@@ -102,6 +102,17 @@ async fn value_of_the_default_limit_comes_back_whole() {
     kv.put("k", largest.clone()).await.unwrap();
     assert!(kv.get("k").await.unwrap().unwrap() == largest);
     assert_refused(kv.put("k", vec![0; (16 << 20) + 1]).await, Class::InvalidInput, &["value is too large"]);
+}
+
+#[tokio::test]
+async fn answers_of_several_keys_are_bounded_together() {
+    let larder = Larder::temporary().await.unwrap();
+    larder.kv().bytes("large").put("key", vec![7; 15 << 20]).await.unwrap();
+    let keys = |count| vec![Key::new("key").unwrap(); count];
+    let get = |count| larder.ask(GetValues { collection: CollectionName::new("large").unwrap(), keys: keys(count) });
+    assert_eq!(get(4).await.unwrap().len(), 4);
+    assert_refused(get(5).await, Class::InvalidInput, &["several keys", "67108864"]);
+    larder.close().await;
 }
 
 #[tokio::test]
