@@ -17,7 +17,7 @@ use super::place::Place;
 use super::sessions;
 use super::store::Writing;
 use crate::filter::read_json;
-use crate::store::Outcome;
+use crate::store::{Outcome, check_count};
 
 /// What became of one message of a batch before anything is written.
 enum Slot {
@@ -265,9 +265,10 @@ fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<(
     Ok(())
 }
 
+/// Messages are named, or appended, at least one at a time.
 pub(super) fn check_batch(count: usize) -> Outcome<()> {
-    if (1..=BATCH_ITEMS_MAX).contains(&count) {
-        return Ok(());
+    if count == 0 {
+        return Err(Kind::invalid("batch", format!("0 items, 1 to {BATCH_ITEMS_MAX} are allowed")).into());
     }
-    Err(Kind::invalid("batch", format!("{count} items, 1 to {BATCH_ITEMS_MAX} are allowed")).into())
+    check_count(count)
 }
