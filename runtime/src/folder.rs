@@ -65,7 +65,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Creates the folder, and those above it that are missing, for their owner alone, and puts each name on disk.
-fn create_and_sync(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_and_sync(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

@@ -351,15 +351,15 @@ pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize
 pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<u64> {
     let ForkSession { session, through, into } = message;
     let found = find(context.connection, session.as_str())?;
-    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {session:?}") })?;
+    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {:?}", session.as_str()) })?;
     if find_id(context.connection, into.as_str())?.is_some() {
-        let what = format!("session {into:?}");
+        let what = format!("session {:?}", into.as_str());
         return Err(Kind::Conflict { what, expected: "no session".to_owned(), found: "a session".to_owned() }.into());
     }
     if let Some(id) = through
         && find_message(context.connection, from.id, *id)?.is_none()
     {
-        return Err(Kind::NotFound { what: format!("message {id} in session {session:?}") }.into());
+        return Err(Kind::NotFound { what: format!("message {id} in session {:?}", session.as_str()) }.into());
     }
     let last = through.map_or(i64::MAX.unsigned_abs(), |id| id.0);
     let said = Description { name: into.as_str(), created_ms: context.now.0, ..Description::of(&from.session) };

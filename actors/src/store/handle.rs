@@ -220,11 +220,9 @@ impl<S: Store> StoreShared<S> {
         if matches!(error.kind(), Kind::Panicked { .. }) {
             self.status.panic_count.fetch_add(1, Ordering::Relaxed);
         }
-        if !matches!(error.kind(), Kind::Corrupt { .. }) {
-            return;
-        }
+        let Kind::Corrupt { detail, .. } = error.kind() else { return };
         if std::error::Error::source(error).is_some() {
-            self.enter(StoreState::Quarantined, Some(error.to_string()));
+            self.enter(StoreState::Quarantined, Some(detail.clone()));
         } else {
             self.status.damaged_read_count.fetch_add(1, Ordering::Relaxed);
             tracing::error!(store = %S::NAME, %error, "a stored value is damaged");
