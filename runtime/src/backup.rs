@@ -38,6 +38,7 @@ use larder_protocol::{Error as Kind, StoreName, Timestamp, Written};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::folder::create_and_sync;
 use crate::settings::Settings;
 use crate::stores::existing_files;
 
@@ -278,11 +279,7 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
 }
 
 pub(crate) fn create_private(folder: &Path) -> Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).map_err(|e| failed(folder, "creating it", e))
+    create_and_sync(folder).map_err(|e| failed(folder, "creating it", e))
 }
 
 #[cfg(unix)]

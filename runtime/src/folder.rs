@@ -65,7 +65,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Creates the folder, and those above it that are missing, for their owner alone, and puts each name on disk.
-fn create_and_sync(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_and_sync(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -198,7 +198,7 @@ impl Drop for Folder {
 fn remove_dead(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder.join("processes")) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        let Ok(file) = private_file(&path) else { continue };
+        let Ok(file) = existing_file(&path) else { continue };
         if file.try_lock().is_ok() {
             // Before the lock goes with `file`, so that nobody takes it for theirs in between.
             remove(&path);
@@ -219,6 +219,12 @@ fn private_file(path: &Path) -> std::io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// Opens a file that is there. Made anew behind another process's removal, it would pass for its owner's, and be removed again.
+#[expect(clippy::disallowed_methods, reason = "a process file, not a store's file")]
+fn existing_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 fn failed(path: &Path, doing: &'static str, source: std::io::Error) -> OpenError {

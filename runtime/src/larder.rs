@@ -37,7 +37,7 @@ use crate::open::{self, Builder};
 use crate::quarantine;
 use crate::request::Request;
 use crate::settings::{Replicator, Settings, Sharing};
-use crate::stores::{Hosted, Running, RunningStore, Stores, existing_files, snapshot};
+use crate::stores::{HOSTED, Hosted, HostedStore, Running, RunningStore, Stores, snapshot};
 use crate::supervisor::{self, Rounds, Supervisor};
 
 /// State changes a slow listener may be behind before it misses the oldest.
@@ -396,16 +396,12 @@ impl Larder {
     pub async fn check(&self, depth: CheckDepth) -> Result<CheckReport> {
         let mut findings = Vec::new();
         // Started, since a store that was not used yet may be damaged as well.
-        for file in existing_files(&self.shared().settings) {
-            let started = match file.store {
-                StoreName::Kv => self.store::<larder_actors::kv::Kv>().await.err(),
-                StoreName::Documents => self.store::<larder_actors::documents::Documents>().await.err(),
-                StoreName::Chat => self.store::<larder_actors::chat::Chat>().await.err(),
-                StoreName::Vectors => self.store::<larder_actors::vectors::Vectors>().await.err(),
-                // Only stores that this build hosts have files in the list.
-                _ => None,
-            };
-            findings.extend(started.map(|error| damage(file.store, error)).transpose()?);
+        for store in HOSTED {
+            if (store.file)(&self.shared().settings).path.exists()
+                && let Err(error) = (store.start)(self.clone()).await
+            {
+                findings.push(damage(store.name, error)?);
+            }
         }
         for store in snapshot(self.shared().stores.running()) {
             match store.check(depth == CheckDepth::Full).await {
@@ -447,18 +443,15 @@ impl Larder {
         let (larder, snapshots) = (self.clone(), snapshots.as_ref().to_owned());
         // In a task of its own: a caller that goes away does not stop half way.
         let restored = self.shared().handle.spawn(async move {
-            match store {
-                StoreName::Kv => larder.restore::<larder_actors::kv::Kv>(snapshots).await,
-                StoreName::Documents => larder.restore::<larder_actors::documents::Documents>(snapshots).await,
-                StoreName::Chat => larder.restore::<larder_actors::chat::Chat>(snapshots).await,
-                StoreName::Vectors => larder.restore::<larder_actors::vectors::Vectors>(snapshots).await,
-                other => Err(Kind::NotFound { what: format!("the {other} store") }.into()),
+            match HostedStore::named(store) {
+                Some(store) => (store.restore)(larder, snapshots).await,
+                None => Err(Kind::NotFound { what: format!("the {store} store") }.into()),
             }
         });
         restored.await.unwrap_or_else(|_| Err(shutting_down(store)))
     }
 
-    async fn restore<S: Hosted>(&self, snapshots: PathBuf) -> Result<RestoredStore> {
+    pub(crate) async fn restore<S: Hosted>(&self, snapshots: PathBuf) -> Result<RestoredStore> {
         let shared = self.shared();
         let _alone = shared.restoring.lock().await;
         let folder = shared.settings.path.clone();
@@ -520,7 +513,7 @@ impl Larder {
     }
 
     /// Returns the store, started if this is its first use.
-    async fn store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
+    pub(crate) async fn store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
         let shared = Arc::clone(self.shared());
         // In a task of its own: a caller that goes away must not leave a half-started store behind.
         let started = self.shared().handle.spawn(async move {

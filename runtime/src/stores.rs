@@ -1,7 +1,9 @@
 //! The stores of one larder: which there are, how each is configured, and those that run.
 //!
-//! A new store is one more field in [`Stores`] and one more [`Hosted`] implementation; everything else is generic.
+//! A new store is one more field in [`Stores`], one more [`Hosted`] implementation and a place in [`HOSTED`]; everything else
+//! is generic.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +18,9 @@ use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
+use crate::larder::{Larder, RestoredStore};
 use crate::settings::{Settings, StoreConfig};
+use larder_actors::Result;
 
 /// A slot for each store, filled at its first use.
 #[derive(Debug, Default)]
@@ -44,15 +48,42 @@ pub(crate) fn snapshot(running: &Running) -> Vec<Arc<dyn RunningStore>> {
 
 /// Returns the files of every store that has one, used in this process or not, in the order of their names.
 pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
-    let mut files = vec![
-        store_file::<Kv>(&settings.path, &settings.kv.common, &settings.kv.own),
-        store_file::<Documents>(&settings.path, &settings.documents.common, &settings.documents.own),
-        store_file::<Chat>(&settings.path, &settings.chat.common, &settings.chat.own),
-        store_file::<Vectors>(&settings.path, &settings.vectors.common, &settings.vectors.own),
-    ];
-    files.retain(|file| file.path.exists());
+    let mut files: Vec<_> =
+        HOSTED.iter().map(|store| (store.file)(settings)).filter(|file| file.path.exists()).collect();
     files.sort_by_key(|file| file.store.as_str());
     files
+}
+
+/// Every store that this build hosts.
+pub(crate) const HOSTED: [HostedStore; 4] =
+    [HostedStore::of::<Kv>(), HostedStore::of::<Documents>(), HostedStore::of::<Chat>(), HostedStore::of::<Vectors>()];
+
+/// What is done with a store that is named when the program runs.
+pub(crate) struct HostedStore {
+    pub(crate) name: StoreName,
+    pub(crate) file: fn(&Settings) -> StoreFile,
+    /// Starts it where it is not used yet.
+    pub(crate) start: fn(Larder) -> BoxFuture<'static, Result<()>>,
+    pub(crate) restore: fn(Larder, PathBuf) -> BoxFuture<'static, Result<RestoredStore>>,
+}
+
+impl HostedStore {
+    const fn of<S: Hosted>() -> Self {
+        Self {
+            name: S::NAME,
+            file: |settings| {
+                let config = S::config(settings);
+                store_file::<S>(&settings.path, &config.common, &config.own)
+            },
+            start: |larder| async move { larder.store::<S>().await.map(drop) }.boxed(),
+            restore: |larder, snapshots| async move { larder.restore::<S>(snapshots).await }.boxed(),
+        }
+    }
+
+    /// Returns the store of that name, if this build hosts it.
+    pub(crate) fn named(name: StoreName) -> Option<Self> {
+        HOSTED.into_iter().find(|store| store.name == name)
+    }
 }
 
 /// A store that this runtime hosts.

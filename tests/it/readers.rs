@@ -61,8 +61,8 @@ async fn load(larder: &Larder, folder: &Path, duration: Duration) -> Load {
     while Instant::now() < until {
         load.wal_bytes_max = load.wal_bytes_max.max(wal_bytes(folder));
         load.was_pinned |= kv(larder).is_wal_pinned;
-        // Asks the store something, so that this is no idle loop.
-        larder.kv().bytes("load").get("0").await.unwrap();
+        // Waits for a commit, so that this is no idle loop, nor a reader that is always there.
+        larder.kv().bytes("asks").put("key", "").await.unwrap();
     }
     for caller in callers {
         let (writes, longest) = within(caller).await.unwrap();

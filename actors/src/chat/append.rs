@@ -17,7 +17,7 @@ use super::place::Place;
 use super::sessions;
 use super::store::Writing;
 use crate::filter::read_json;
-use crate::store::Outcome;
+use crate::store::{Outcome, check_count};
 
 /// What became of one message of a batch before anything is written.
 enum Slot {
@@ -127,7 +127,7 @@ pub(super) fn edit(context: &mut Writing<'_>, message: &EditMessage) -> Outcome<
     let EditMessage { session, id, message, counts } = message;
     check(context, message)?;
     check_counts(counts.as_ref(), 1)?;
-    let not_found = || Kind::NotFound { what: format!("message {id} in session {session:?}") };
+    let not_found = || Kind::NotFound { what: format!("message {id} in session {:?}", session.as_str()) };
     let session_id = sessions::find_id(context.connection, session.as_str())?.ok_or_else(not_found)?;
     let old = sessions::find_message(context.connection, session_id, *id)?.ok_or_else(not_found)?;
     let mut edited = message.clone();
@@ -168,7 +168,7 @@ pub(super) fn put_summary(context: &mut Writing<'_>, message: &PutSummary) -> Ou
     if message.client_id.is_some() {
         return Err(Kind::invalid("summary", "it cannot have a client message id").into());
     }
-    let not_found = || Kind::NotFound { what: format!("session {session:?}") };
+    let not_found = || Kind::NotFound { what: format!("session {:?}", session.as_str()) };
     let session_id = sessions::find_id(context.connection, session.as_str())?.ok_or_else(not_found)?;
     sessions::delete_summary(context, session_id)?;
     let counter_id = counter_id(context.connection, counts.as_ref())?;
@@ -265,9 +265,10 @@ fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<(
     Ok(())
 }
 
+/// Messages are named, or appended, at least one at a time.
 pub(super) fn check_batch(count: usize) -> Outcome<()> {
-    if (1..=BATCH_ITEMS_MAX).contains(&count) {
-        return Ok(());
+    if count == 0 {
+        return Err(Kind::invalid("batch", format!("0 items, 1 to {BATCH_ITEMS_MAX} are allowed")).into());
     }
-    Err(Kind::invalid("batch", format!("{count} items, 1 to {BATCH_ITEMS_MAX} are allowed")).into())
+    check_count(count)
 }

@@ -10,17 +10,14 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use super::append::find_counter;
 use super::row::{self, COLUMNS, SOURCE};
-use super::sessions::{self, check_limit};
+use super::sessions;
 use super::store::{Chat, Reading};
 use crate::filter::{self, JsonColumn};
 use crate::full_text;
-use crate::store::{Outcome, out_of_order, stored_name};
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit, out_of_order, stored_name};
 
 /// A message's metadata, as filters read it.
 const METADATA: JsonColumn = JsonColumn { in_query: "body.metadata", in_index: "metadata" };
-
-/// A page ends once its messages are this large, so that a page's memory is bounded whatever they are.
-const PAGE_BYTES_MAX: usize = 4 << 20;
 
 pub(super) fn page(context: &Reading<'_>, message: &ListMessages) -> Outcome<MessagePage> {
     check_limit(message.limit)?;

@@ -74,30 +74,11 @@ impl Place {
         session_id: i64,
         message: &ChatMessage,
     ) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare_cached(
+        let sql =
             "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
                  spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-        )?;
-        let Self { id, body_id, archived, pinned, summary, counter_id, tokens } = self;
-        statement.execute(params![
-            session_id,
-            archived,
-            id,
-            body_id,
-            pinned,
-            summary,
-            self.is_mandatory(message),
-            counter_id,
-            tokens.text,
-            tokens.spaced_text,
-            tokens.cost,
-            tokens.ends_blank,
-            tokens.holds_control_token,
-            message.client_id.as_ref().map(ClientMessageId::as_str),
-            self.checksum(),
-        ])?;
-        Ok(())
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        self.write(connection, sql, session_id, message)
     }
 
     /// Stores what changed of the place, which holds `message` now; not its archiving: see [`move_to`](Self::move_to).
@@ -107,19 +88,28 @@ impl Place {
         session_id: i64,
         message: &ChatMessage,
     ) -> rusqlite::Result<()> {
-        let mut statement = connection.prepare_cached(
-            "UPDATE place SET body_id = ?4, pinned = ?5, mandatory = ?6, counter_id = ?7, text_tokens = ?8,
-                 spaced_text_tokens = ?9, cost_tokens = ?10, ends_blank = ?11, holds_control_token = ?12, client_id = ?13,
-                 checksum = ?14
-             WHERE session_id = ?1 AND archived = ?2 AND id = ?3",
-        )?;
-        let Self { id, body_id, archived, pinned, counter_id, tokens, .. } = self;
-        statement.execute(params![
+        let sql = "UPDATE place SET body_id = ?4, pinned = ?5, summary = ?6, mandatory = ?7, counter_id = ?8, text_tokens = ?9,
+                 spaced_text_tokens = ?10, cost_tokens = ?11, ends_blank = ?12, holds_control_token = ?13, client_id = ?14,
+                 checksum = ?15
+             WHERE session_id = ?1 AND archived = ?2 AND id = ?3";
+        self.write(connection, sql, session_id, message)
+    }
+
+    fn write(
+        &self,
+        connection: &Connection,
+        sql: &'static str,
+        session_id: i64,
+        message: &ChatMessage,
+    ) -> rusqlite::Result<()> {
+        let Self { id, body_id, archived, pinned, summary, counter_id, tokens } = self;
+        connection.prepare_cached(sql)?.execute(params![
             session_id,
             archived,
             id,
             body_id,
             pinned,
+            summary,
             self.is_mandatory(message),
             counter_id,
             tokens.text,

@@ -6,7 +6,7 @@
 use larder_protocol::chat::{
     ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, MessageId, PutSession, Session,
 };
-use larder_protocol::limits::{OWNER_BYTES_MAX, PAGE_ROWS_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
+use larder_protocol::limits::{OWNER_BYTES_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
 use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp, Written};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -18,7 +18,7 @@ use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::{Reading, Writing};
 use super::{edit, links};
 use crate::filter::{self, JsonColumn};
-use crate::store::{Failure, Outcome};
+use crate::store::{Failure, Outcome, check_limit};
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
@@ -351,15 +351,15 @@ pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize
 pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<u64> {
     let ForkSession { session, through, into } = message;
     let found = find(context.connection, session.as_str())?;
-    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {session:?}") })?;
+    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {:?}", session.as_str()) })?;
     if find_id(context.connection, into.as_str())?.is_some() {
-        let what = format!("session {into:?}");
+        let what = format!("session {:?}", into.as_str());
         return Err(Kind::Conflict { what, expected: "no session".to_owned(), found: "a session".to_owned() }.into());
     }
     if let Some(id) = through
         && find_message(context.connection, from.id, *id)?.is_none()
     {
-        return Err(Kind::NotFound { what: format!("message {id} in session {session:?}") }.into());
+        return Err(Kind::NotFound { what: format!("message {id} in session {:?}", session.as_str()) }.into());
     }
     let last = through.map_or(i64::MAX.unsigned_abs(), |id| id.0);
     let said = Description { name: into.as_str(), created_ms: context.now.0, ..Description::of(&from.session) };
@@ -398,11 +398,4 @@ fn copy_rows(connection: &Connection, from: i64, to: i64, last: u64, with_summar
         )?
         .execute(params![from, to, last])?;
     Ok(())
-}
-
-pub(super) fn check_limit(limit: usize) -> Outcome<()> {
-    if (1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Ok(());
-    }
-    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")).into())
 }

@@ -9,11 +9,11 @@ use larder_protocol::DocumentId;
 use larder_protocol::documents::{DeleteDocument, DeleteMissing, DeleteNodes};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::nodes::{self, check_count};
+use super::nodes;
 use super::store::{Documents, Writing};
 use super::{sources, text_index};
 use crate::sqlite::text::prefix_end;
-use crate::store::{Outcome, stored_name};
+use crate::store::{Outcome, check_count, stored_name};
 
 /// Rows that go with their document at once: about 20 ms, most of it the full-text index's.
 pub(super) const ROWS_AT_ONCE_MAX: usize = 1_000;

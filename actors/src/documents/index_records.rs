@@ -6,10 +6,9 @@ use larder_protocol::{Error as Kind, IndexId, JsonText, Timestamp};
 use rusqlite::{Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::list::{PAGE_BYTES_MAX, check_limit};
 use super::row::damaged;
 use super::store::{Documents, Reading, Writing};
-use crate::store::{Outcome, stored_name};
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit, stored_name};
 
 /// The columns that [`read`] decodes, in its order.
 pub(super) const COLUMNS: &str = "id, kind, content, created_ms, updated_ms, checksum";

@@ -12,10 +12,9 @@ use larder_protocol::documents::{
 use larder_protocol::limits::FAILURE_BYTES_MAX;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::nodes::check_count;
 use super::sources;
 use super::store::{Documents, Reading, Writing};
-use crate::store::{Outcome, stored_name};
+use crate::store::{Outcome, check_count, stored_name};
 
 pub(super) fn mark(context: &mut Writing<'_>, message: &MarkIngestion) -> Outcome<bool> {
     let MarkIngestion { document, hash, mark } = message;

@@ -15,29 +15,18 @@ use larder_protocol::{DocumentId, Error as Kind, NodeId};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::nodes::check_count;
 use super::row::{self, COLUMNS, SOURCE, VISIBLE};
 use super::sources;
 use super::store::{Documents, Reading, Writing};
 use crate::filter::{self, DeclaredField, FieldIndexes, JsonColumn};
 use crate::sqlite::text::prefix_end;
-use crate::store::{Outcome, out_of_order, stored_name};
-
-/// A page ends once its nodes are this large, so that a page's memory is bounded whatever they are.
-pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_count, check_limit, out_of_order, stored_name};
 
 /// The declared fields' indexes.
 pub(super) const NODE_FIELDS: FieldIndexes =
     FieldIndexes { table: "node", leading: "", column: JsonColumn { in_query: "node.metadata", in_index: "metadata" } };
 
 const DOCUMENT_METADATA: JsonColumn = JsonColumn { in_query: "document.metadata", in_index: "metadata" };
-
-pub(super) fn check_limit(limit: usize) -> Outcome<()> {
-    if (1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Ok(());
-    }
-    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")).into())
-}
 
 pub(super) fn declare(context: &mut Writing<'_>, message: &DeclareMetadataField) -> Outcome<bool> {
     let field = DeclaredField::new(message.field.clone())?;

@@ -5,14 +5,13 @@
 use std::collections::{HashMap, HashSet};
 
 use larder_protocol::documents::{ContentHash, MoveNodes, Node, UpsertNodes, UpsertOutcome};
-use larder_protocol::limits::BATCH_ITEMS_MAX;
 use larder_protocol::{DocumentId, Error as Kind, NodeId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, Columns, Difference, Place, STORED};
 use super::store::Writing;
 use super::{sources, text_index};
-use crate::store::Outcome;
+use crate::store::{Outcome, check_count};
 
 /// What is to be done with a node that is put.
 #[derive(Debug, Clone, Copy)]
@@ -100,13 +99,6 @@ pub(super) fn check<'a>(nodes: impl IntoIterator<Item = &'a Node>, bytes_max: us
         }
     }
     check_count(ids.len())
-}
-
-pub(super) fn check_count(count: usize) -> Outcome<()> {
-    if count <= BATCH_ITEMS_MAX {
-        return Ok(());
-    }
-    Err(Kind::invalid("batch", format!("{count} items, at most {BATCH_ITEMS_MAX} are allowed")).into())
 }
 
 /// Where a visible node is.

@@ -20,7 +20,7 @@ use super::nodes::{self, Step};
 use super::row::{self, Columns, Place, STORED};
 use super::sources::{self, DocumentRow};
 use super::store::{DocumentsSettings, Writing};
-use crate::store::Outcome;
+use crate::store::{Outcome, check_count};
 
 pub(super) fn put(context: &mut Writing<'_>, message: &PutDocument) -> Outcome<DocumentOutcome> {
     check(context.settings, std::slice::from_ref(message))?;
@@ -52,7 +52,7 @@ fn check(settings: &DocumentsSettings, puts: &[PutDocument]) -> Outcome<()> {
             return Err(Kind::invalid("documents", reason).into());
         }
     }
-    nodes::check_count(puts.len())?;
+    check_count(puts.len())?;
     // Across all documents: a node belongs to one.
     nodes::check(puts.iter().flat_map(|put| &put.nodes), settings.node_bytes_max)
 }

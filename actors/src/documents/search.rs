@@ -9,12 +9,12 @@ use larder_protocol::{DocumentId, Error as Kind};
 use rusqlite::params_from_iter;
 use rusqlite::types::Value as Sql;
 
-use super::list::{Condition, NODE_FIELDS, PAGE_BYTES_MAX, check_limit};
+use super::list::{Condition, NODE_FIELDS};
 use super::row::{self, COLUMN_COUNT, COLUMNS, VISIBLE};
 use super::store::Reading;
 use super::text_index::TABLE;
 use crate::full_text::{self, SNIPPET_BYTES_MAX};
-use crate::store::Outcome;
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit};
 
 pub(super) fn search(context: &Reading<'_>, message: &SearchNodes) -> Outcome<Vec<NodeHit>> {
     let SearchNodes { query, filter, documents, offset, limit } = message;

@@ -4,9 +4,8 @@ use larder_protocol::CollectionName;
 use larder_protocol::kv::{CollectionSummary, DropCollection, ListCollections};
 use rusqlite::params;
 
-use super::scan::check_limit;
 use super::store::Kv;
-use crate::store::{Outcome, ReadContext, WriteContext, stored_name};
+use crate::store::{Outcome, ReadContext, WriteContext, check_limit, stored_name};
 
 /// Steps from one name to the next by the index, so that a large collection costs no more than a small one to find.
 const LIST: &str = "

@@ -2,9 +2,8 @@
 //!
 //! Start at [`scan`]. The SQL is put together from constants; everything the caller said is a bound parameter.
 
+use larder_protocol::Key;
 use larder_protocol::kv::{CountValues, Direction, KeyRange, KeyedEntry, ScanPage, ScanValues};
-use larder_protocol::limits::PAGE_ROWS_MAX;
-use larder_protocol::{Error as Kind, Key};
 use rusqlite::params_from_iter;
 use rusqlite::types::Value as Sql;
 
@@ -12,10 +11,7 @@ use super::fields;
 use super::row::{self, COLUMNS};
 use super::store::Kv;
 use crate::sqlite::text::prefix_end;
-use crate::store::{Outcome, ReadContext, out_of_order, stored_name};
-
-/// A page ends once its values are this large, so that a page's memory is bounded whatever the values are.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+use crate::store::{Outcome, PAGE_BYTES_MAX, ReadContext, check_limit, out_of_order, stored_name};
 
 pub(super) fn scan(context: &ReadContext<'_, Kv>, message: &ScanValues) -> Outcome<ScanPage> {
     check_limit(message.limit)?;
@@ -64,13 +60,6 @@ pub(super) fn count(context: &ReadContext<'_, Kv>, message: &CountValues) -> Out
     let sql = format!("SELECT count(*) FROM entry WHERE {}", condition.sql);
     let mut statement = context.connection.prepare_cached(&sql)?;
     Ok(statement.query_row(params_from_iter(condition.parameters), |row| row.get(0))?)
-}
-
-pub(super) fn check_limit(limit: usize) -> Outcome<()> {
-    if (1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Ok(());
-    }
-    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")).into())
 }
 
 /// A WHERE clause in the making, with its parameters in order.

@@ -6,11 +6,11 @@ use larder_protocol::{CollectionName, Key};
 use super::row::find_version;
 use super::store::Kv;
 use super::values;
-use crate::store::{Outcome, WriteContext};
+use crate::store::{Outcome, WriteContext, check_count};
 
 /// Runs the operations in order. An error leaves the undoing to the group, which knows what was changed.
 pub(super) fn apply(context: &mut WriteContext<'_, Kv>, message: &ApplyTransaction) -> Outcome<Vec<OperationOutcome>> {
-    values::check_count(message.operations.len())?;
+    check_count(message.operations.len())?;
     // Before the first change, so that an invalid transaction costs its neighbours nothing.
     for operation in &message.operations {
         if let Operation::Put(put) = operation {

@@ -6,13 +6,13 @@ use larder_protocol::kv::{
     CompareAndDelete, CompareAndPut, DeleteTagged, DeleteValue, DeleteValues, Entry, GetValue, GetValues,
     IncrementValue, PopValue, PutIfAbsent, PutValue, PutValues, TouchValue,
 };
-use larder_protocol::limits::{ANSWER_BYTES_MAX, BATCH_ITEMS_MAX, TAGS_PER_ENTRY_MAX};
+use larder_protocol::limits::{ANSWER_BYTES_MAX, TAGS_PER_ENTRY_MAX};
 use larder_protocol::{CollectionName, Error as Kind, Format, Key, Timestamp, Value, Version};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{checksum, find_live, find_version, format_code, sql_value};
 use super::store::{Kv, KvSettings};
-use crate::store::{Outcome, ReadContext, WriteContext, stored_name};
+use crate::store::{Outcome, ReadContext, WriteContext, check_count, stored_name};
 
 /// Up to this many keys are read on the caller's thread: about 2 µs each.
 pub(super) const KEYS_IN_PLACE_MAX: usize = 64;
@@ -315,11 +315,4 @@ pub(super) fn check(message: &PutValue, settings: &KvSettings) -> Outcome<()> {
         crate::filter::read_json(&message.value.bytes)?;
     }
     Ok(())
-}
-
-pub(super) fn check_count(count: usize) -> Outcome<()> {
-    if count <= BATCH_ITEMS_MAX {
-        return Ok(());
-    }
-    Err(Kind::invalid("batch", format!("{count} items, at most {BATCH_ITEMS_MAX} are allowed")).into())
 }

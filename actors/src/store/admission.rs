@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder_protocol::{Error as Kind, StoreName, Written};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use super::handle::Deadline;
+use super::deadline::Deadline;
 use super::settings::StoreSettings;
 use crate::error::Result;
 

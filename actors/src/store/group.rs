@@ -16,8 +16,8 @@ use rusqlite::Connection;
 use super::changes::{self, ChangeSet};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
-use super::handle::{Custody, StoreShared, UNSYNCED};
 use super::job::Job;
+use super::shared::{Custody, StoreShared, UNSYNCED};
 use super::status::StoreState;
 use super::{Store, StoreSettings};
 use crate::error::{Error, Result};
@@ -25,6 +25,9 @@ use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
 use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::turn::Turn;
+
+/// Frames between two attempts to fold in a WAL past its cap: half a MiB.
+const RETRY_FRAMES: u32 = 128;
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
 const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
@@ -261,10 +264,12 @@ impl<S: Store> Group<S> {
     fn checkpoint_past_caps(&mut self, somebody_waits: bool) {
         let wal_frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
         let policy = &self.settings.checkpoint;
-        // While a reader pins the WAL, one more attempt pays only once there is more to move.
+        // While a reader pins the WAL, one more attempt pays only once there is more to move. Past the cap that is soon: a
+        // reader of a few µs may have kept the WAL from starting over, and the next attempt moves little.
+        let is_past_cap = wal_frames >= policy.writer_hard_frames;
+        let least_frames = policy.background_frames.min(if is_past_cap { RETRY_FRAMES } else { u32::MAX });
         let grown_frames = wal_frames.checked_sub(self.attempted_at_frames).unwrap_or(wal_frames);
-        let is_due =
-            grown_frames >= policy.background_frames && writer_must_checkpoint(wal_frames, somebody_waits, policy);
+        let is_due = grown_frames >= least_frames && writer_must_checkpoint(wal_frames, somebody_waits, policy);
         let is_due = is_due || self.outgrows_ballast();
         if self.began.is_some() || self.shared.is_replicated || !is_due {
             return;

@@ -4,298 +4,33 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
-use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, StoreName, Timestamp, Written};
+use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::admission::{Admission, Permit};
 use super::context::{Failure, Outcome, ReadContext};
-use super::failpoints::{Failpoint, Failpoints};
+use super::deadline::Deadline;
+use super::failpoints::Failpoint;
+use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
-use super::lease::Process;
 use super::readers::{self, Readers, ThreadRead};
-use super::settings::StoreSettings;
-use super::status::{Status, StoreEvent, StoreObservation, StoreState};
+use super::shared::{Custody, StoreOpening, StoreShared, shared};
+use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
 use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
-use crate::sqlite::ballast::Ballast;
-use crate::sqlite::checkpoint::{self, CheckpointMode, CheckpointResult, WalStats, next_checkpoint};
-use crate::sqlite::connection::{self, Durability, StoreFile};
-use crate::sqlite::fault;
-use crate::sqlite::presence::Presence;
-
-/// What the runtime decides about a store when it brings it up.
-#[derive(Debug)]
-pub struct StoreOpening<S: Store> {
-    /// The folder that holds the file.
-    pub folder: PathBuf,
-    /// The settings every store has.
-    pub settings: StoreSettings,
-    /// This store's own settings.
-    pub store_settings: S::Settings,
-    /// No other process can have the folder open.
-    pub is_exclusive: bool,
-    /// Checkpoints are left to a replicator outside.
-    pub is_replicated: bool,
-    /// The folder's ballast.
-    pub ballast: Arc<Ballast>,
-    /// Restarts within the window after which the store has failed for good.
-    pub restart_limit: (u32, Duration),
-    /// Where state changes are told.
-    pub events: broadcast::Sender<StoreEvent>,
-    /// Told when a WAL has grown enough to look at.
-    pub wal_grew: Arc<Notify>,
-    /// The runtime that timers and actors live on, whatever the caller's is.
-    pub runtime: Handle,
-    /// This process, for the leases it holds.
-    pub process: Process,
-    /// Where the store was told to fail.
-    pub failpoints: Arc<Failpoints>,
-}
-
-/// What the writer, the readers and the callers of a store share.
-pub(crate) struct StoreShared<S: Store> {
-    pub(super) file: StoreFile,
-    pub(super) settings: StoreSettings,
-    pub(super) store_settings: S::Settings,
-    pub(super) memory: S::Memory,
-    pub(super) status: Status,
-    pub(super) commits: watch::Sender<Sequence>,
-    pub(super) turn_path: Option<PathBuf>,
-    pub(super) is_replicated: bool,
-    pub(super) ballast: Arc<Ballast>,
-    /// The end of the actor is wanted.
-    is_closing: AtomicBool,
-    custody: CustodyState,
-    /// Told when the state becomes [`StoreState::Quarantined`].
-    quarantined: Notify,
-    presence_path: Option<PathBuf>,
-    /// Held while this process has the file open.
-    presence: Mutex<Option<Presence>>,
-    failpoints: Arc<Failpoints>,
-    pub(super) process: Process,
-    pub(super) failures_in_a_row: AtomicU32,
-    events: broadcast::Sender<StoreEvent>,
-    wal_grew: Arc<Notify>,
-}
-
-impl<S: Store> StoreShared<S> {
-    /// Enters a state, and tells the host when that is a change.
-    pub(super) fn enter(&self, state: StoreState, reason: Option<String>) {
-        if self.status.enter(state, reason.clone()) {
-            tracing::info!(store = %S::NAME, ?state, reason, "store state");
-            // Nobody may be listening.
-            let _ = self.events.send(StoreEvent { store: S::NAME, state, reason });
-            if state == StoreState::Quarantined {
-                self.quarantined.notify_one();
-            }
-        }
-    }
-
-    /// Announces that this process has the file open. Blocks while another one replaces it.
-    fn announce(&self) -> Result<()> {
-        let Some(path) = &self.presence_path else { return Ok(()) };
-        let presence = Presence::shared(path).map_err(|e| self.present_error(e))?;
-        *self.presence.lock().unwrap_or_else(PoisonError::into_inner) = Some(presence);
-        Ok(())
-    }
-
-    /// Runs `swap` while no process has the file open, and announces this one again.
-    pub(super) fn replace_presence(&self, swap: Box<dyn FnOnce() -> Result<()> + Send>) -> Result<()> {
-        let alone =
-            self.presence_path.as_deref().map(Presence::alone).transpose().map_err(|e| self.present_error(e))?;
-        swap()?;
-        drop(alone);
-        self.announce()
-    }
-
-    fn present_error(&self, error: std::io::Error) -> Error {
-        if error.kind() != std::io::ErrorKind::WouldBlock {
-            return group::io_error::<S>("locking its file against replacement", error);
-        }
-        let what = self.file.path.display().to_string();
-        Kind::Refused { what, reason: "another process has it open, or replaces it".to_owned() }.into()
-    }
-
-    /// Notes that a sync failed, in a relaxed store: frames that are committed may never reach the disk, though later syncs
-    /// succeed. The main file is sound, and stays so as long as nothing is folded into it: a power cut in the middle of that
-    /// would find neither the old pages nor the frames. So from here on nothing is, until the folder is opened again.
-    pub(super) fn note_failed_sync(&self, error: &rusqlite::Error) {
-        if self.settings.durability == Durability::Relaxed && fault::is_failed_sync(error) {
-            if !self.status.is_wal_unsynced.swap(true, Ordering::AcqRel) {
-                self.file.mark_unsynced();
-            }
-            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
-        }
-    }
-
-    /// Whether the last connection to close must not fold the WAL in: nobody would hear of a sync that fails then.
-    fn must_leave_wal(&self) -> bool {
-        let is_relaxed = self.settings.durability == Durability::Relaxed;
-        self.is_wal_unsynced() || (is_relaxed && self.status.wal_frames.load(Ordering::Relaxed) > 0)
-    }
-
-    /// Enters the state of a store whose file is open.
-    pub(super) fn enter_open(&self) {
-        if self.is_wal_unsynced() {
-            self.enter(StoreState::Degraded, Some(UNSYNCED.to_owned()));
-        } else {
-            self.enter(StoreState::Serving, None);
-        }
-    }
-
-    /// Takes up what an earlier process found out about the WAL. A durable store cannot keep its promise on such a file.
-    fn inherit_unsynced(&self) -> Result<()> {
-        let is_unsynced = self.file.is_unsynced();
-        if is_unsynced && self.settings.durability == Durability::Durable {
-            let reason = format!("{UNSYNCED}; or start the machine anew, or open the store as relaxed");
-            return Err(Kind::Refused { what: format!("file {}", self.file.path.display()), reason }.into());
-        }
-        self.status.is_wal_unsynced.store(is_unsynced, Ordering::Release);
-        Ok(())
-    }
-
-    /// Whether the WAL must stay as it is.
-    pub(super) fn is_wal_unsynced(&self) -> bool {
-        self.status.is_wal_unsynced.load(Ordering::Acquire)
-    }
-
-    /// Passes a place where a test may have told the store to fail.
-    pub(super) fn failpoint(&self, point: Failpoint) -> rusqlite::Result<()> {
-        self.failpoints.check(S::NAME, point)
-    }
-
-    /// Called when the actor is gone for good.
-    fn note_end(&self) {
-        if self.is_closing.load(Ordering::Acquire) {
-            self.enter(StoreState::Stopped, None);
-        } else {
-            self.enter(StoreState::Failed, self.status.reason());
-        }
-        // Wakes subscribers, whose streams end now.
-        self.commits.send_modify(|_| ());
-    }
-
-    /// Notes the WAL's length after a commit.
-    pub(super) fn note_wal(&self, wal: CheckpointResult) {
-        self.failures_in_a_row.store(0, Ordering::Release);
-        self.status.wal_frames.store(wal.frames, Ordering::Relaxed);
-        self.status.wal_checkpointed_frames.store(wal.checkpointed_frames, Ordering::Relaxed);
-        if wal.frames.saturating_sub(wal.checkpointed_frames) >= self.settings.checkpoint.background_frames {
-            self.wal_grew.notify_one();
-        }
-    }
-
-    pub(super) fn note_checkpoint(&self, mode: CheckpointMode, result: Option<CheckpointResult>) {
-        let Some(result) = result else { return };
-        self.status.checkpoint_count.fetch_add(1, Ordering::Relaxed);
-        // A complete checkpoint lets the next commit start the WAL over: nothing is left to do until then. After an
-        // incomplete truncation the WAL stays as it is, and the next tick tries again.
-        let is_done = result.is_complete() && (mode == CheckpointMode::Passive || result.frames == 0);
-        let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
-        self.status.wal_frames.store(frames, Ordering::Relaxed);
-        self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
-        let is_pinned = !result.is_complete() && result.frames >= self.settings.checkpoint.writer_hard_frames;
-        if self.status.is_wal_pinned.swap(is_pinned, Ordering::Relaxed) != is_pinned {
-            tracing::warn!(store = %S::NAME, is_pinned, frames = result.frames, "a reader pins the WAL, or no longer does");
-        }
-    }
-
-    /// Counts a read's panic, and sets the store's file aside when a read found SQLite's own structures damaged.
-    ///
-    /// A value that fails its checksum is its reader's error alone: it carries no cause from SQLite.
-    fn note_read_error(&self, error: &Error) {
-        if matches!(error.kind(), Kind::Panicked { .. }) {
-            self.status.panic_count.fetch_add(1, Ordering::Relaxed);
-        }
-        if !matches!(error.kind(), Kind::Corrupt { .. }) {
-            return;
-        }
-        if std::error::Error::source(error).is_some() {
-            self.enter(StoreState::Quarantined, Some(error.to_string()));
-        } else {
-            self.status.damaged_read_count.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(store = %S::NAME, %error, "a stored value is damaged");
-        }
-    }
-}
-
-/// The right to have the file open for writing in this process, held by one incarnation of the actor at a time.
-pub(super) struct Custody<S: Store> {
-    shared: Arc<StoreShared<S>>,
-}
-
-/// Whether some incarnation holds the [`Custody`].
-#[derive(Debug, Default)]
-pub(super) struct CustodyState {
-    is_taken: Mutex<bool>,
-    released: Condvar,
-}
-
-impl<S: Store> Custody<S> {
-    /// Waits until the former holder has closed its connection. Blocks.
-    pub(super) fn acquire(shared: &Arc<StoreShared<S>>) -> Self {
-        let CustodyState { is_taken, released } = &shared.custody;
-        let mut is_taken = is_taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *is_taken {
-            is_taken = released.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
-        }
-        *is_taken = true;
-        Self { shared: Arc::clone(shared) }
-    }
-
-    pub(super) fn shared(&self) -> &Arc<StoreShared<S>> {
-        &self.shared
-    }
-}
-
-impl<S: Store> Drop for Custody<S> {
-    fn drop(&mut self) {
-        *self.shared.custody.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.shared.custody.released.notify_all();
-    }
-}
-
-/// A caller's deadline, on the runtime's own timers: the caller's runtime may have none.
-#[derive(Debug)]
-pub(super) struct Deadline {
-    at: Instant,
-    runtime: Handle,
-}
-
-impl Deadline {
-    pub(super) fn after(duration: Duration, runtime: &Handle) -> Self {
-        // A deadline past the end of time is one that a year stands in for.
-        let now = Instant::now();
-        let at = now.checked_add(duration).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
-        Self { at, runtime: runtime.clone() }
-    }
-
-    /// Waits for `future` until the deadline; `None` when it passed first.
-    pub(super) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let sleep = {
-            let _entered = self.runtime.enter();
-            tokio::time::sleep_until(self.at.into())
-        };
-        tokio::select! {
-            biased;
-            output = future => Some(output),
-            () = sleep => None,
-        }
-    }
-}
+use crate::sqlite::checkpoint::{self, CheckpointMode, WalStats, next_checkpoint};
+use crate::sqlite::connection;
 
 /// A running store, cheap to clone.
 pub struct StoreHandle<S: Store> {
@@ -765,116 +500,8 @@ impl<S: Store> StoreHandle<S> {
     }
 }
 
-/// Why a relaxed store whose sync failed is degraded.
-pub(super) const UNSYNCED: &str = "a sync failed: what was written since the last good one may not survive a power cut; take a snapshot and restore it";
-
 fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
-}
-
-/// Returns where processes announce that they have a store's file open.
-#[must_use]
-pub fn presence_path(folder: &Path, store: StoreName) -> PathBuf {
-    folder.join("locks").join(format!("{store}.open"))
-}
-
-/// Returns where and how a store keeps its file, whether it runs or not.
-#[must_use]
-pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings, own: &S::Settings) -> StoreFile {
-    StoreFile {
-        store: S::NAME,
-        path: folder.join(format!("{}.db", S::NAME)),
-        schema: S::SCHEMA,
-        durability: settings.durability,
-        cache_bytes: settings.cache_bytes,
-        is_replicated: false,
-        text_index: S::text_index(own),
-        is_run_time_object: S::is_run_time_object,
-    }
-}
-
-fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
-    let StoreOpening {
-        folder,
-        settings,
-        store_settings,
-        is_exclusive,
-        is_replicated,
-        ballast,
-        events,
-        wal_grew,
-        failpoints,
-        process,
-        ..
-    } = opening;
-    StoreShared {
-        file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings, &store_settings) },
-        memory: S::memory(&store_settings, is_exclusive),
-        status: Status::new(S::NAME),
-        commits: watch::Sender::new(Sequence(0)),
-        turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
-        is_replicated,
-        ballast,
-        is_closing: AtomicBool::new(false),
-        custody: CustodyState::default(),
-        quarantined: Notify::new(),
-        presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),
-        presence: Mutex::default(),
-        failpoints,
-        process,
-        failures_in_a_row: AtomicU32::new(0),
-        settings,
-        store_settings,
-        events,
-        wal_grew,
-    }
-}
-
-/// What reads that never wait cost, in parts of about 0.1 µs.
-const IN_PLACE_READ_COST: u32 = 64;
-const MEMORY_READ_COST: u32 = 4;
-/// A thread does so much, 100 µs, before it lets another task run, and so much less among many readers that all of them
-/// together have had their turn within about 1.6 ms. tokio looks at its timers once all tasks had theirs: with its own
-/// budget of 128 steps a task, a timer beside 256 readers came 200 ms late. Letting others run costs a lone reader as much
-/// as a read.
-const TURN_COST_MAX: u32 = 1_000;
-const ROUND_COST_MAX: u32 = 16_000;
-
-thread_local! {
-    /// What this thread read since it last let another task run.
-    static COST: Cell<u32> = const { Cell::new(0) };
-}
-
-/// How many callers of this process let others run, and wait for their next turn.
-static WAITING_COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// Lets the caller's other tasks run now and then: a read in place never waits, so a loop of them would hold the thread.
-async fn let_others_run(cost: u32) {
-    let sum = COST.get() + cost;
-    let reader_count = WAITING_COUNT.load(Ordering::Relaxed) + 1;
-    if sum < TURN_COST_MAX.min(ROUND_COST_MAX / reader_count) {
-        COST.set(sum);
-        return;
-    }
-    COST.set(0);
-    let _waiting = Waiting::new();
-    tokio::task::yield_now().await;
-}
-
-/// Counts a waiting caller, cancelled ones only as long as they wait.
-struct Waiting;
-
-impl Waiting {
-    fn new() -> Self {
-        WAITING_COUNT.fetch_add(1, Ordering::Relaxed);
-        Self
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITING_COUNT.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn context<'a, S: Store>(

@@ -10,16 +10,20 @@
 mod admission;
 mod changes;
 mod context;
+mod deadline;
 mod failpoints;
+mod fairness;
 mod group;
 mod handle;
 mod hot;
 mod idempotency;
 mod job;
 mod lease;
+mod limits;
 mod maintenance;
 mod readers;
 mod settings;
+mod shared;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -32,10 +36,12 @@ pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub(crate) use context::{out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
-pub use handle::{CloseReport, StoreHandle, StoreOpening, presence_path, store_file};
+pub use handle::{CloseReport, StoreHandle};
 pub use hot::HotTier;
 pub use lease::Process;
+pub(crate) use limits::{PAGE_BYTES_MAX, check_count, check_limit};
 pub use settings::StoreSettings;
+pub use shared::{StoreOpening, presence_path, store_file};
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
 pub use subscription::Notices;
 

@@ -12,7 +12,8 @@ use larder_protocol::change::{Commit, Notice};
 use larder_protocol::{Class, RequestOptions, Sequence};
 use tokio::sync::watch;
 
-use super::handle::{Deadline, StoreHandle};
+use super::deadline::Deadline;
+use super::handle::StoreHandle;
 use super::{Store, changes};
 use crate::error::Result;
 

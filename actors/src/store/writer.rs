@@ -21,9 +21,9 @@ use tokio::sync::oneshot;
 
 use super::Store;
 use super::group::Group;
-use super::handle::{Custody, StoreShared};
 use super::job::Job;
 use super::maintenance;
+use super::shared::{Custody, StoreShared};
 use super::status::StoreState;
 use crate::error::Error;
 

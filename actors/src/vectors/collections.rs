@@ -3,7 +3,7 @@
 //! Start at [`open`]. A collection that is dropped or cleared loses its name at once, and with it its points are gone for
 //! every reader; its rows follow in [`sweep`], so that no write takes long.
 
-use larder_protocol::limits::{DIMENSIONS_MAX, PAGE_ROWS_MAX};
+use larder_protocol::limits::DIMENSIONS_MAX;
 use larder_protocol::vectors::{
     ClearCollection, CollectionInfo, DescribeCollection, DropCollection, ListCollections, Metric, OpenCollection,
     Vector,
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::row::damaged;
 use super::store::{Reading, Writing};
 use super::{kept, points};
-use crate::store::{Failure, Outcome};
+use crate::store::{Failure, Outcome, check_limit};
 
 /// Removals are kept for followers that are so many writes behind; who is further behind compares everything.
 const REMOVALS_KEPT: i64 = 100_000;
@@ -188,13 +188,6 @@ pub(super) fn check(connection: &Connection, found: &mut dyn FnMut(String)) -> O
         }
     }
     Ok(())
-}
-
-pub(super) fn check_limit(limit: usize) -> Result<()> {
-    if (1..=PAGE_ROWS_MAX).contains(&limit) {
-        return Ok(());
-    }
-    Err(Kind::invalid("limit", format!("{limit} is not within 1 to {PAGE_ROWS_MAX}")))
 }
 
 /// Deletes some rows of collections without a name, and removals that nobody follows any more.

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use larder_protocol::filter::Filter;
-use larder_protocol::limits::{BATCH_ITEMS_MAX, PAGE_ROWS_MAX};
+use larder_protocol::limits::ANSWER_BYTES_MAX;
 use larder_protocol::vectors::{
     CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints,
     ListPoints, Point, PointFields, PointPage, UpsertCounts, UpsertPoints,
@@ -14,15 +14,12 @@ use larder_protocol::{CollectionName, DocumentId, Error as Kind, JsonText, Point
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-use super::collections::{self, Collection, check_limit};
+use super::collections::{self, Collection};
 use super::row::{self, Columns};
 use super::store::{Reading, VectorsSettings, Writing};
 use crate::filter::{self, DeclaredField, FieldIndexes, JsonColumn};
-use crate::store::Outcome;
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_count, check_limit};
 use crate::vector_index::Slot;
-
-/// A page ends once its points are this large, so that a page's memory is bounded whatever they are.
-const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// What filters read, and the indexes of declared fields.
 pub(super) const FIELDS: FieldIndexes = FieldIndexes {
@@ -33,6 +30,7 @@ pub(super) const FIELDS: FieldIndexes = FieldIndexes {
 
 pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertPoints) -> Outcome<UpsertCounts> {
     let UpsertPoints { collection: name, points } = message;
+    check_count(points.len())?;
     let collection = collections::require(context.connection, name)?;
     check(context.settings, &collection, points)?;
     let mut counts = UpsertCounts::default();
@@ -54,7 +52,6 @@ pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertPoints) -> Outco
 
 /// Checks what the types cannot.
 fn check(settings: &VectorsSettings, collection: &Collection, points: &[Point]) -> Result<()> {
-    check_count(points.len(), BATCH_ITEMS_MAX)?;
     let mut ids = HashSet::with_capacity(points.len());
     for point in points {
         let what = || format!("point {:?}", point.id.as_str());
@@ -77,13 +74,6 @@ fn check_metadata(metadata: Option<&JsonText>) -> Result<()> {
         return Ok(());
     }
     Err(Kind::invalid("metadata", "it is not a JSON object"))
-}
-
-fn check_count(count: usize, most: usize) -> Result<()> {
-    if count <= most {
-        return Ok(());
-    }
-    Err(Kind::invalid("batch", format!("{count} items, at most {most} are allowed")))
 }
 
 /// Returns where a point is.
@@ -117,7 +107,7 @@ fn remove(connection: &Connection, collection_key: i64, slot: Slot, sequence: i6
 }
 
 pub(super) fn delete(context: &mut Writing<'_>, message: &DeletePoints) -> Outcome<u64> {
-    check_count(message.ids.len(), BATCH_ITEMS_MAX)?;
+    check_count(message.ids.len())?;
     let collection = collections::require(context.connection, &message.collection)?;
     let find = |id: &PointId| -> rusqlite::Result<_> {
         Ok(find_slot(context.connection, collection.key, id)?.map(|slot| (slot, id.as_str().to_owned())))
@@ -182,10 +172,21 @@ pub(super) fn get(context: &Reading<'_>, message: &GetPoint) -> Outcome<Option<P
 }
 
 pub(super) fn get_many(context: &Reading<'_>, message: &GetPoints) -> Outcome<Vec<Option<Point>>> {
-    check_count(message.ids.len(), PAGE_ROWS_MAX)?;
+    check_count(message.ids.len())?;
+    let mut bytes = 0;
     context.at_one_instant(|connection| {
         let collection = collections::require(connection, &message.collection)?;
-        message.ids.iter().map(|id| find(connection, &collection, id)).collect()
+        let mut points = Vec::with_capacity(message.ids.len());
+        for id in &message.ids {
+            let point = find(connection, &collection, id)?;
+            bytes += point.as_ref().map_or(0, Point::size_bytes) as u64;
+            if bytes > ANSWER_BYTES_MAX && message.ids.len() > 1 {
+                let what = "points of one request".to_owned();
+                return Err(Kind::TooLarge { what, bytes, bytes_max: ANSWER_BYTES_MAX }.into());
+            }
+            points.push(point);
+        }
+        Ok(points)
     })
 }
 

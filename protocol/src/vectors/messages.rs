@@ -49,7 +49,8 @@ message!(Vectors, GetPoint => Option<Point>, |m| m.collection.as_str().len() + m
 pub struct GetPoints {
     /// Where.
     pub collection: CollectionName,
-    /// Which; at most [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    /// Which; at most [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX), and
+    /// [`ANSWER_BYTES_MAX`](crate::limits::ANSWER_BYTES_MAX) of points.
     pub ids: Vec<PointId>,
 }
 message!(Vectors, GetPoints => Vec<Option<Point>>, |m| m.collection.as_str().len() + ids_bytes(&m.ids));

@@ -20,14 +20,13 @@ use larder_protocol::chat::{
 use larder_protocol::filter::Filter;
 use larder_protocol::{Error as Kind, JsonText, Sequence, SessionId, Timestamp};
 
+use super::STREAM_PAGE_ROWS;
 use crate::larder::Larder;
 use crate::request::Request;
 
 pub use counted::Counted;
 pub use window::{SummarisedWindow, Window};
 
-/// Messages a stream fetches at once; each page is one short read.
-const STREAM_PAGE_ROWS: usize = 256;
 /// Messages that are counted again at once.
 const RECOUNT_ROWS: usize = 1_000;
 

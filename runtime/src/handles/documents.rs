@@ -22,13 +22,11 @@ use larder_protocol::filter::{FieldPath, Filter};
 use larder_protocol::full_text::TextQuery;
 use larder_protocol::{DocumentId, Error as Kind, IndexId, JsonText, Message, NodeId, Sequence};
 
+use super::STREAM_PAGE_ROWS;
 use crate::larder::Larder;
 use crate::request::Request;
 
 pub use ingestion::{Ingestion, IngestionProgress, IngestionReport};
-
-/// Rows a stream fetches at once; each page is one short read.
-const STREAM_PAGE_ROWS: usize = 256;
 
 /// The documents store.
 ///

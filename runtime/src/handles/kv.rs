@@ -25,11 +25,9 @@ use serde::de::DeserializeOwned;
 
 pub use larder_protocol::codec::Codec;
 
+use super::STREAM_PAGE_ROWS;
 use crate::larder::Larder;
 use crate::request::Request;
-
-/// Rows a stream fetches at once; each page is one short read.
-const STREAM_PAGE_ROWS: usize = 256;
 
 /// The key–value store.
 #[derive(Debug, Clone)]

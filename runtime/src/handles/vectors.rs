@@ -17,11 +17,9 @@ use larder_protocol::vectors::{
 };
 use larder_protocol::{CollectionName, DocumentId, Error as Kind, Message, PointId, Sequence};
 
+use super::STREAM_PAGE_ROWS;
 use crate::larder::Larder;
 use crate::request::Request;
-
-/// Rows a stream fetches at once; each page is one short read.
-const STREAM_PAGE_ROWS: usize = 256;
 
 /// The vectors store.
 ///
