@@ -17,6 +17,7 @@ use rusqlite::{Connection, params};
 
 use super::collections::{self, Collection, not_found};
 use super::kept::{self, Progress};
+use super::metadata::MetadataColumns;
 use super::row::{damaged, read_vector};
 use super::store::{Reading, VectorsSettings};
 use crate::store::{Failure, Outcome};
@@ -44,10 +45,15 @@ pub struct VectorsMemory {
 
 /// A collection's index, and what is known of it without waiting for it.
 #[derive(Debug, Default)]
-struct Seat {
+pub(super) struct Seat {
+    /// Of the index.
     bytes: AtomicU64,
+    /// Of the metadata's columns.
+    column_bytes: AtomicU64,
     used_at: AtomicU64,
     index: Mutex<Option<Followed>>,
+    /// The metadata's columns, for filters.
+    pub(super) metadata: Mutex<Option<MetadataColumns>>,
 }
 
 /// An index and how far it has come.
@@ -74,8 +80,11 @@ struct Followed {
 #[derive(Debug)]
 pub(super) struct View<'a> {
     pub(super) connection: &'a Connection,
+    pub(super) name: &'a CollectionName,
     pub(super) collection: Collection,
     pub(super) snapshot: Snapshot,
+    /// Where the collection's metadata is in memory.
+    pub(super) seat: &'a Seat,
     /// How long bringing the index there took.
     pub(super) follow_time: Duration,
 }
@@ -153,7 +162,17 @@ impl VectorsMemory {
         Ok(0)
     }
 
-    /// Makes room for an index of so many bytes, by giving up those that were used least recently.
+    /// Makes room for the columns of a collection's metadata, of so many bytes beside its index; `false` if there is none.
+    pub(super) fn make_room_for_columns(&self, name: &CollectionName, seat: &Seat, bytes: u64) -> bool {
+        seat.column_bytes.store(bytes, Ordering::Relaxed);
+        let has_room = self.make_room(name, seat.size_bytes()).is_ok();
+        if !has_room {
+            seat.column_bytes.store(0, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// Makes room for a collection that takes so many bytes, by giving up those that were used least recently.
     fn make_room(&self, name: &CollectionName, bytes: u64) -> Outcome<()> {
         if bytes > self.index_bytes_max {
             let (what, bytes_max) = (format!("index of vectors collection {:?}", name.as_str()), self.index_bytes_max);
@@ -162,7 +181,7 @@ impl VectorsMemory {
         let mut seats = self.seats();
         loop {
             let others = seats.iter().filter(|(other, _)| *other != name);
-            let sum: u64 = others.clone().map(|(_, seat)| seat.bytes.load(Ordering::Relaxed)).sum();
+            let sum: u64 = others.clone().map(|(_, seat)| seat.size_bytes()).sum();
             if sum + bytes <= self.index_bytes_max {
                 return Ok(());
             }
@@ -198,7 +217,7 @@ pub(super) fn look<T>(
     context.at_one_instant(|connection| {
         let (collection, snapshot) = follow(context, name, &seat, &mut held)?;
         drop(held);
-        look(View { connection, collection, snapshot, follow_time: began.elapsed() })
+        look(View { connection, name, collection, snapshot, seat: &seat, follow_time: began.elapsed() })
     })
 }
 
@@ -222,7 +241,7 @@ fn follow(
     if context.is_in_place && followed.is_long_behind(newest) {
         return Err(Failure::TooLong);
     }
-    memory.make_room(name, followed.bytes_with(&collection))?;
+    memory.make_room(name, followed.bytes_with(&collection) + seat.column_bytes.load(Ordering::Relaxed))?;
     let done = followed.follow(connection, &collection, newest);
     if !context.is_in_place && done.is_ok() {
         followed.tidy();
@@ -247,6 +266,10 @@ fn read_slot(connection: &Connection, slot: Slot) -> Outcome<Vec<f32>> {
 }
 
 impl Seat {
+    fn size_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed) + self.column_bytes.load(Ordering::Relaxed)
+    }
+
     /// Waits for the index, but not on a caller's thread.
     fn hold(&self, is_in_place: bool) -> Outcome<MutexGuard<'_, Option<Followed>>> {
         let held = if is_in_place {
