@@ -32,6 +32,7 @@ use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
 use crate::handles::kv::Kv;
+use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
 use crate::quarantine;
 use crate::request::Request;
@@ -273,6 +274,12 @@ impl Larder {
     #[must_use]
     pub fn chat(&self) -> Chat {
         Chat::new(self.clone())
+    }
+
+    /// Returns the vectors store.
+    #[must_use]
+    pub fn vectors(&self) -> Vectors {
+        Vectors::new(self.clone())
     }
 
     /// Sends any message to its store.

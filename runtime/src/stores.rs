@@ -14,6 +14,7 @@ use larder_actors::documents::Documents;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
+use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
@@ -27,6 +28,7 @@ pub struct Stores {
     kv: OnceCell<StoreHandle<Kv>>,
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
+    vectors: OnceCell<StoreHandle<Vectors>>,
     running: Running,
 }
 
@@ -53,8 +55,8 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 3] =
-    [HostedStore::of::<Kv>(), HostedStore::of::<Documents>(), HostedStore::of::<Chat>()];
+pub(crate) const HOSTED: [HostedStore; 4] =
+    [HostedStore::of::<Kv>(), HostedStore::of::<Documents>(), HostedStore::of::<Chat>(), HostedStore::of::<Vectors>()];
 
 /// What is done with a store that is named when the program runs.
 pub(crate) struct HostedStore {
@@ -117,6 +119,16 @@ impl Hosted for Chat {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.chat
+    }
+}
+
+impl Hosted for Vectors {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.vectors
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.vectors
     }
 }
 

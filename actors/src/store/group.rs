@@ -499,6 +499,7 @@ impl<S: Store> Group<S> {
             connection: &self.connection,
             now: now(),
             settings: &self.shared.store_settings,
+            memory: &self.shared.memory,
             changes: &mut self.changes,
             process: &self.shared.process,
         };

@@ -249,7 +249,7 @@ impl<S: Store> StoreHandle<S> {
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
             let read = |connection: &Connection| {
                 shared.failpoint(Failpoint::ReadInPlace)?;
-                S::read(&context(shared, connection, now), &message)
+                S::read(&context(shared, connection, now, true), &message)
             };
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
@@ -259,7 +259,7 @@ impl<S: Store> StoreHandle<S> {
         }
         let store = Arc::clone(shared);
         let size_bytes = message.size_bytes();
-        let read = move |connection: &Connection| S::read(&context(&store, connection, now), &message);
+        let read = move |connection: &Connection| S::read(&context(&store, connection, now, false), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
@@ -382,7 +382,8 @@ impl<S: Store> StoreHandle<S> {
             let connection = store.file.reader().map_err(|error| Failure::Refused(error.kind().clone()))?;
             let mut findings = Findings { structure: structure_findings(&connection, is_full)?, values: Vec::new() };
             if is_full {
-                S::check(&context(&store, &connection, group::now()), &mut |finding| findings.values.push(finding))?;
+                let context = context(&store, &connection, group::now(), false);
+                S::check(&context, &mut |finding| findings.values.push(finding))?;
             }
             Ok(findings)
         };
@@ -536,8 +537,13 @@ fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
 
-fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
-    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
+fn context<'a, S: Store>(
+    shared: &'a StoreShared<S>,
+    connection: &'a Connection,
+    now: Timestamp,
+    is_in_place: bool,
+) -> ReadContext<'a, S> {
+    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory, is_in_place }
 }
 
 /// Damage that a check found.

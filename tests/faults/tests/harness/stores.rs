@@ -133,6 +133,9 @@ impl Stores {
             common(&mut settings.kv.common);
             common(&mut settings.documents.common);
             common(&mut settings.chat.common);
+            common(&mut settings.vectors.common);
+            // So that what an index keeps in the file is written and read.
+            settings.vectors.own.vector_bytes_max = 0;
             // Nothing to load in each of thousands of folders.
             settings.chat.own.counter = Counter::named("estimate-1").expect("larder's own");
         });
