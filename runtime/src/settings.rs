@@ -41,6 +41,9 @@ pub struct Settings {
     pub close_deadline: Duration,
     /// How often each store gets a slice of maintenance (expired rows, old log rows). Default 1 s.
     pub maintenance_interval: Duration,
+    /// How long a snapshot may copy, before it is given up. Default 10 min. Higher: the WALs, which cannot start over
+    /// meanwhile, may grow for longer.
+    pub snapshot_time_max: Duration,
     /// Room kept back on the disk in bytes, given up when it is full, so that deletes still work. Default 16 MiB; 0: none.
     /// Lower: a commit takes no further write past half of it. A single write larger than that may need more than it gives.
     pub ballast_bytes: u64,
@@ -104,6 +107,7 @@ impl Settings {
             restart_window: Duration::from_secs(5),
             close_deadline: Duration::from_secs(10),
             maintenance_interval: Duration::from_secs(1),
+            snapshot_time_max: Duration::from_secs(600),
             ballast_bytes: 16 << 20,
             kv: StoreConfig::default(),
             documents: StoreConfig::default(),

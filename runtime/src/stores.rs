@@ -141,6 +141,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
+    fn check_after_doubt(&self) -> BoxFuture<'_, ()>;
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
 }
 
@@ -167,6 +168,10 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
         self.check(is_full).boxed()
+    }
+
+    fn check_after_doubt(&self) -> BoxFuture<'_, ()> {
+        self.check_after_doubt().boxed()
     }
 
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {
