@@ -137,6 +137,23 @@ impl Columns {
         self.bytes
     }
 
+    /// Whether the column of every declared field is there, or no document has the field.
+    #[must_use]
+    pub fn has_all(&self, declared: &DeclaredTree) -> bool {
+        let mut path = FieldPath(Vec::new());
+        self.has_members(&mut path, declared)
+    }
+
+    fn has_members(&self, path: &mut FieldPath, declared: &DeclaredTree) -> bool {
+        declared.members.iter().all(|(key, member)| {
+            path.0.push(key.clone());
+            let is_known = !member.is_declared || !matches!(self.column(path), Find::Unknown);
+            let has_all = is_known && self.has_members(path, member);
+            path.0.pop();
+            has_all
+        })
+    }
+
     /// Adds a document behind the others; `None` has every field missing. There is room for [`BLOCK_LEN`].
     pub fn push(&mut self, document: Option<&Value>, declared: &DeclaredTree) {
         debug_assert!(self.len < BLOCK_LEN, "the block is full");

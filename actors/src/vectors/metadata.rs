@@ -10,6 +10,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use rusqlite::params;
 
+use super::kept;
 use super::memory::View;
 use super::points::FIELDS;
 use super::row::{METADATA_COLUMNS, read_metadata};
@@ -112,8 +113,7 @@ impl MetadataColumns {
             match known {
                 Some(known) => Arc::make_mut(known).read_rest(view, chunk, &tree)?,
                 None => {
-                    let mut block = Block::before(chunk);
-                    block.read_rest(view, chunk, &tree)?;
+                    let block = Block::read(view, chunk, &tree)?;
                     self.blocks.insert(index, Arc::new(block));
                 }
             }
@@ -124,10 +124,17 @@ impl MetadataColumns {
 }
 
 impl Block {
-    /// A block without documents.
-    fn before(chunk: &Chunk) -> Self {
-        let first = chunk.slots().first().copied().unwrap_or_default();
-        Self { first, last: first - 1, columns: Columns::default() }
+    /// Reads what is kept of a chunk's documents, or else their rows.
+    fn read(view: &View<'_>, chunk: &Chunk, declared: &DeclaredTree) -> Outcome<Self> {
+        let slots = chunk.slots();
+        let (first, last) = slots.first().zip(slots.last()).map_or((0, 0), |(first, last)| (*first, *last));
+        let kept = kept::columns(view.connection, view.collection.key, chunk)?;
+        if let Some(columns) = kept.filter(|columns| columns.has_all(declared)) {
+            return Ok(Self { first, last, columns });
+        }
+        let mut block = Self { first, last: first - 1, columns: Columns::default() };
+        block.read_rest(view, chunk, declared)?;
+        Ok(block)
     }
 
     /// Whether the documents are those of the chunk's first places. Slots are never put between others, so that as many of

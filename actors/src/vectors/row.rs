@@ -105,6 +105,8 @@ impl Columns {
 
 /// The columns that [`read_metadata`] decodes.
 pub(super) const METADATA_COLUMNS: &str = "slot, collection_key, checksum, id, document, metadata";
+/// How many they are.
+pub(super) const METADATA_COLUMN_COUNT: usize = 6;
 
 /// Decodes and verifies the columns of a point's metadata, which begin at the first; as filters read it.
 pub(super) fn read_metadata(row: &Row<'_>) -> Outcome<(Slot, Option<serde_json::Value>)> {

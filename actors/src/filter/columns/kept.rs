@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::values::Values;
+use super::values::{Seen, Values};
 use super::{BLOCK_LEN, Column, Columns, Field};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ fn write(fields: &BTreeMap<String, Field>, path: &mut Vec<String>, heads: &mut V
             path: path.clone(),
             is_declared: column.is_declared,
             is_given_up: column.is_given_up,
-            values: column.values.iter().map(std::borrow::Cow::into_owned).collect(),
+            values: column.values.iter().map(Seen::to_value).collect(),
             code_count: column.codes.len(),
         });
         write(members, path, heads, codes);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use larder_protocol::filter::{Comparison, FieldPath, Filter, Operator, Scalar};
 use serde_json::Value;
 
-use super::values::{Values, kind, order};
+use super::values::{Seen, Values};
 use crate::filter::evaluate;
 
 /// So many values are looked for in a block within a microsecond.
@@ -77,8 +77,8 @@ impl<'a> Question<'a> {
 impl<'a> Asked<'a> {
     fn new(comparison: &'a Comparison) -> Self {
         let mut operands: Vec<Value> = comparison.operand.scalars().iter().filter_map(value).collect();
-        operands.sort_unstable_by(order);
-        operands.dedup_by(|a, b| order(a, b).is_eq());
+        operands.sort_unstable_by(|a, b| Seen::of(a).order(Seen::of(b)));
+        operands.dedup_by(|a, b| Seen::of(a).order(Seen::of(b)).is_eq());
         Self { comparison, operands, is_true_of_missing: evaluate::compare(comparison, None) }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Asked<'a> {
     pub(super) fn test(&self, values: &Values) -> Test {
         match (self.comparison.operator, self.operands.as_slice()) {
             (Operator::Eq | Operator::Ne | Operator::In | Operator::Nin, [operand]) => {
-                let at = values.find(operand);
+                let at = values.find(Seen::of(operand));
                 Test::Between(at.map_or(0..0, |at| at..at + 1))
             }
             (Operator::Eq | Operator::Ne | Operator::In | Operator::Nin, operands) => {
@@ -114,7 +114,7 @@ impl<'a> Asked<'a> {
                 Test::Between(self.ordered(values, operands))
             }
             _ => {
-                let of_values = values.iter().map(|value| evaluate::compare(self.comparison, Some(&value)));
+                let of_values = values.iter().map(|value| evaluate::compare(self.comparison, Some(&value.to_value())));
                 Test::Each(std::iter::once(false).chain(of_values).collect())
             }
         }
@@ -122,15 +122,16 @@ impl<'a> Asked<'a> {
 
     fn ordered(&self, values: &Values, operands: &[Value]) -> Range<usize> {
         let [operand @ (Value::Number(_) | Value::String(_))] = operands else { return 0..0 };
-        let same_kind = values.partition(|value| kind(value) < kind(operand))
-            ..values.partition(|value| kind(value) <= kind(operand));
-        let below = || values.partition(|value| order(value, operand).is_lt());
-        let up_to = || values.partition(|value| order(value, operand).is_le());
+        let operand = Seen::of(operand);
+        let start = values.partition(|value| value.kind() < operand.kind());
+        let end = values.partition(|value| value.kind() <= operand.kind());
+        let below = || values.partition(|value| value.order(operand).is_lt());
+        let up_to = || values.partition(|value| value.order(operand).is_le());
         match self.comparison.operator {
-            Operator::Gt => up_to()..same_kind.end,
-            Operator::Gte => below()..same_kind.end,
-            Operator::Lt => same_kind.start..below(),
-            _ => same_kind.start..up_to(),
+            Operator::Gt => up_to()..end,
+            Operator::Gte => below()..end,
+            Operator::Lt => start..below(),
+            _ => start..up_to(),
         }
     }
 }
@@ -139,12 +140,12 @@ impl<'a> Asked<'a> {
 fn any_of(values: &Values, operands: &[Value]) -> Vec<bool> {
     let mut is_match = vec![false; values.len() + 1];
     if operands.len() < values.len() {
-        for at in operands.iter().filter_map(|operand| values.find(operand)) {
+        for at in operands.iter().filter_map(|operand| values.find(Seen::of(operand)).ok()) {
             is_match[at + 1] = true;
         }
     } else {
         for (is_match, value) in is_match[1..].iter_mut().zip(values.iter()) {
-            *is_match = operands.binary_search_by(|operand| order(operand, &value)).is_ok();
+            *is_match = operands.binary_search_by(|operand| Seen::of(operand).order(value)).is_ok();
         }
     }
     is_match

@@ -1,8 +1,7 @@
 //! The distinct values of a field, sorted: numbers, texts, null, booleans, objects, arrays.
 //!
-//! Always true: values that no filter can tell apart are one; integers alone take 8 bytes each.
+//! Always true: values that no filter can tell apart are one; integers alone take 8 bytes each, texts alone 4 and their own.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
@@ -15,7 +14,27 @@ const ALLOCATION_BYTES: usize = 16;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Values {
     Integers(Vec<i64>),
-    Any { values: Vec<Value>, heap_bytes: usize },
+    /// One behind the other, and where each ends.
+    Texts {
+        texts: String,
+        ends: Vec<u32>,
+    },
+    Any {
+        values: Vec<Value>,
+        heap_bytes: usize,
+    },
+}
+
+/// A value as filters see it: an object's members have columns of their own.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    Integer(i64),
+    Float(f64),
+    Text(&'a str),
+    Null,
+    Bool(bool),
+    Object,
+    Array(&'a [Value]),
 }
 
 impl Default for Values {
@@ -27,18 +46,27 @@ impl Default for Values {
 impl Values {
     /// The values, which must be sorted and distinct; `None` where they are not.
     pub(super) fn from_sorted(values: Vec<Value>) -> Option<Self> {
-        if !values.is_sorted_by(|a, b| order(a, b).is_lt()) {
+        if !values.is_sorted_by(|a, b| Seen::of(a).order(Seen::of(b)).is_lt()) {
             return None;
         }
-        match values.iter().map(Value::as_i64).collect() {
-            Some(integers) => Some(Self::Integers(integers)),
-            None => Some(Self::Any { heap_bytes: values.iter().map(heap_bytes).sum(), values }),
+        if let Some(integers) = values.iter().map(Value::as_i64).collect() {
+            return Some(Self::Integers(integers));
         }
+        if !values.iter().all(Value::is_string) {
+            return Some(Self::Any { heap_bytes: values.iter().map(heap_bytes).sum(), values });
+        }
+        let (mut texts, mut ends) = (String::new(), Vec::with_capacity(values.len()));
+        for text in values.iter().filter_map(Value::as_str) {
+            texts.push_str(text);
+            ends.push(u32::try_from(texts.len()).ok()?);
+        }
+        Some(Self::Texts { texts, ends })
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Integers(values) => values.len(),
+            Self::Texts { ends, .. } => ends.len(),
             Self::Any { values, .. } => values.len(),
         }
     }
@@ -46,72 +74,81 @@ impl Values {
     pub(super) fn size_bytes(&self) -> usize {
         match self {
             Self::Integers(values) => size_of_val(values.as_slice()),
+            Self::Texts { texts, ends } => texts.len() + size_of_val(ends.as_slice()),
             Self::Any { values, heap_bytes } => size_of_val(values.as_slice()) + heap_bytes,
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Cow<'_, Value>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Seen<'_>> {
         (0..self.len()).map(|at| self.get(at))
     }
 
-    fn get(&self, at: usize) -> Cow<'_, Value> {
+    fn get(&self, at: usize) -> Seen<'_> {
         match self {
-            Self::Integers(values) => Cow::Owned(Value::from(values[at])),
-            Self::Any { values, .. } => Cow::Borrowed(&values[at]),
+            Self::Integers(values) => Seen::Integer(values[at]),
+            Self::Texts { texts, ends } => {
+                let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+                Seen::Text(&texts[start as usize..ends[at] as usize])
+            }
+            Self::Any { values, .. } => Seen::of(&values[at]),
         }
     }
 
     /// How many of the first values are so; those behind them are not.
-    pub(super) fn partition(&self, mut is_so: impl FnMut(&Value) -> bool) -> usize {
-        match self {
-            Self::Integers(values) => values.partition_point(|value| is_so(&Value::from(*value))),
-            Self::Any { values, .. } => values.partition_point(is_so),
+    pub(super) fn partition(&self, is_so: impl Fn(Seen<'_>) -> bool) -> usize {
+        let (mut start, mut end) = (0, self.len());
+        while start < end {
+            let middle = usize::midpoint(start, end);
+            if is_so(self.get(middle)) {
+                start = middle + 1;
+            } else {
+                end = middle;
+            }
         }
+        start
     }
 
-    /// Where the value is, if it is there.
-    pub(super) fn find(&self, value: &Value) -> Option<usize> {
-        let at = self.partition(|one| order(one, value).is_lt());
-        (at < self.len() && order(&self.get(at), value).is_eq()).then_some(at)
+    /// Where the value is, if it is there; else where it would be.
+    pub(super) fn find(&self, value: Seen<'_>) -> Result<usize, usize> {
+        let at = self.partition(|one| one.order(value).is_lt());
+        if at < self.len() && self.get(at).order(value).is_eq() { Ok(at) } else { Err(at) }
     }
 
     /// Where the value is, and whether it was put there only now.
     pub(super) fn place_of(&mut self, value: &Value) -> (usize, bool) {
-        let at = self.partition(|one| order(one, value).is_lt());
-        if at < self.len() && order(&self.get(at), value).is_eq() {
-            return (at, false);
+        match self.find(Seen::of(value)) {
+            Ok(at) => (at, false),
+            Err(at) => {
+                self.insert(at, Seen::of(value));
+                (at, true)
+            }
         }
-        match (&mut *self, value.as_i64()) {
-            (Self::Integers(values), Some(integer)) => values.insert(at, integer),
-            (Self::Integers(integers), None) => {
-                let mut values: Vec<Value> = integers.iter().map(|integer| Value::from(*integer)).collect();
-                let value = distinct_part(value);
-                let heap_bytes = heap_bytes(&value);
-                values.insert(at, value);
-                *self = Self::Any { values, heap_bytes };
+    }
+
+    fn insert(&mut self, at: usize, value: Seen<'_>) {
+        if self.len() == 0 && matches!(value, Seen::Text(_)) {
+            *self = Self::Texts { texts: String::new(), ends: Vec::new() };
+        }
+        match (&mut *self, value) {
+            (Self::Integers(values), Seen::Integer(integer)) => values.insert(at, integer),
+            (Self::Texts { texts, ends }, Seen::Text(text)) => {
+                let start = at.checked_sub(1).map_or(0, |before| ends[before]);
+                texts.insert_str(start as usize, text);
+                ends.insert(at, start);
+                ends[at..].iter_mut().for_each(|end| *end += text.len() as u32);
             }
             (Self::Any { values, heap_bytes: sum }, _) => {
-                let value = distinct_part(value);
+                let value = value.to_value();
                 *sum += heap_bytes(&value);
                 values.insert(at, value);
             }
+            (Self::Integers(_) | Self::Texts { .. }, _) => {
+                let mut values: Vec<Value> = self.iter().map(Seen::to_value).collect();
+                values.insert(at, value.to_value());
+                *self = Self::Any { heap_bytes: values.iter().map(heap_bytes).sum(), values };
+            }
         }
-        (at, true)
     }
-}
-
-/// What of a value filters can see: an object's members have columns of their own, and no item of an array is ever equal to
-/// another array or object.
-fn distinct_part(value: &Value) -> Value {
-    match value {
-        Value::Object(_) => Value::Object(serde_json::Map::new()),
-        Value::Array(items) => items.iter().map(item_part).collect(),
-        scalar => scalar.clone(),
-    }
-}
-
-fn item_part(item: &Value) -> Value {
-    if item.is_array() { Value::Object(serde_json::Map::new()) } else { distinct_part(item) }
 }
 
 fn heap_bytes(value: &Value) -> usize {
@@ -124,49 +161,66 @@ fn heap_bytes(value: &Value) -> usize {
     }
 }
 
-/// The place of a value's kind in the order.
-pub(super) fn kind(value: &Value) -> u8 {
-    match value {
-        Value::Number(_) => 0,
-        Value::String(_) => 1,
-        Value::Null => 2,
-        Value::Bool(_) => 3,
-        Value::Object(_) => 4,
-        Value::Array(_) => 5,
-    }
-}
-
-/// A total order in which those are equal that no filter can tell apart.
-pub(super) fn order(a: &Value, b: &Value) -> Ordering {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => order_numbers(a, b),
-        (Value::String(a), Value::String(b)) => a.as_bytes().cmp(b.as_bytes()),
-        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-        (Value::Array(a), Value::Array(b)) => {
-            let of_items = a.iter().zip(b).map(|(a, b)| order_items(a, b));
-            of_items.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
+impl<'a> Seen<'a> {
+    pub(super) fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Number(number) => Self::of_number(number),
+            Value::String(text) => Self::Text(text),
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Object(_) => Self::Object,
+            Value::Array(items) => Self::Array(items),
         }
-        _ => kind(a).cmp(&kind(b)),
     }
-}
 
-fn order_items(a: &Value, b: &Value) -> Ordering {
-    let is_nested = |item: &Value| item.is_array() || item.is_object();
-    match (is_nested(a), is_nested(b)) {
-        (true, true) => Ordering::Equal,
-        (false, false) => order(a, b),
-        (is_nested, _) => is_nested.cmp(&!is_nested),
+    fn of_number(number: &Number) -> Self {
+        // JSON has no number that is none.
+        number.as_i64().map_or_else(|| Self::Float(number.as_f64().unwrap_or_default()), Self::Integer)
     }
-}
 
-fn order_numbers(a: &Number, b: &Number) -> Ordering {
-    let float = |number: &Number| number.as_f64().unwrap_or_default();
-    let ordering = match (a.as_i64(), b.as_i64()) {
-        (Some(a), Some(b)) => Some(a.cmp(&b)),
-        (Some(a), None) => order_integer_float(a, float(b)),
-        (None, Some(b)) => order_integer_float(b, float(a)).map(Ordering::reverse),
-        (None, None) => float(a).partial_cmp(&float(b)),
-    };
-    // JSON has no number that is none.
-    ordering.unwrap_or(Ordering::Equal)
+    /// As an item of an array: no filter tells arrays and objects there apart.
+    fn of_item(item: &'a Value) -> Self {
+        if item.is_array() { Self::Object } else { Self::of(item) }
+    }
+
+    pub(super) fn to_value(self) -> Value {
+        match self {
+            Self::Integer(value) => Value::from(value),
+            Self::Float(value) => Value::from(value),
+            Self::Text(text) => Value::from(text),
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::from(value),
+            Self::Object => Value::Object(serde_json::Map::new()),
+            Self::Array(items) => items.iter().map(|item| Seen::of_item(item).to_value()).collect(),
+        }
+    }
+
+    /// The place of a value's kind in the order.
+    pub(super) fn kind(self) -> u8 {
+        match self {
+            Self::Integer(_) | Self::Float(_) => 0,
+            Self::Text(_) => 1,
+            Self::Null => 2,
+            Self::Bool(_) => 3,
+            Self::Object => 4,
+            Self::Array(_) => 5,
+        }
+    }
+
+    /// A total order in which those are equal that no filter can tell apart.
+    pub(super) fn order(self, other: Seen<'_>) -> Ordering {
+        match (self, other) {
+            (Self::Integer(a), Seen::Integer(b)) => a.cmp(&b),
+            (Self::Integer(a), Seen::Float(b)) => order_integer_float(a, b).unwrap_or(Ordering::Equal),
+            (Self::Float(a), Seen::Integer(b)) => order_integer_float(b, a).map_or(Ordering::Equal, Ordering::reverse),
+            (Self::Float(a), Seen::Float(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+            (Self::Text(a), Seen::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Self::Bool(a), Seen::Bool(b)) => a.cmp(&b),
+            (Self::Array(a), Seen::Array(b)) => {
+                let of_items = a.iter().zip(b).map(|(a, b)| Seen::of_item(a).order(Seen::of_item(b)));
+                of_items.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
+            }
+            _ => self.kind().cmp(&other.kind()),
+        }
+    }
 }
