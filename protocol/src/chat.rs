@@ -27,7 +27,7 @@ pub use messages::{
 };
 pub use sessions::{
     ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, PutSession, SearchHit,
-    SearchMessages, SearchScope, Session,
+    SearchMessages, SearchScope, Session, SessionPage,
 };
 pub use tokens::{MessageTokens, TokenCounts};
 pub use window::{ChatWindow, LeftOut, OrphanResult, TokenLimit, WindowPolicy};

@@ -196,9 +196,10 @@ async fn sessions_are_listed_by_owner_counted_and_deleted() {
     assert_eq!(chat.count(None).await.unwrap(), 20);
     assert_eq!(chat.count(Some("ann")).await.unwrap(), 10);
     let listed = chat.sessions().owner("ann").archived(false).limit(3).await.unwrap();
-    assert_eq!(listed.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["s02", "s04", "s06"]);
-    let next = chat.sessions().owner("ann").after(listed[2].id.clone()).limit(1).await.unwrap();
-    assert_eq!(next[0].id.as_str(), "s08");
+    assert_eq!(listed.sessions.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["s02", "s04", "s06"]);
+    let next = chat.sessions().owner("ann").after(listed.next.unwrap()).await.unwrap();
+    assert_eq!(next.sessions.iter().map(|one| one.id.as_str()).next(), Some("s08"));
+    assert_eq!((next.sessions.len(), next.next), (6, None));
     assert!(chat.session("s01").delete_session().await.unwrap());
     assert_eq!(chat.count(None).await.unwrap(), 19);
 }

@@ -5,6 +5,7 @@
 
 use larder_protocol::chat::{
     ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, MessageId, PutSession, Session,
+    SessionPage,
 };
 use larder_protocol::limits::{OWNER_BYTES_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
 use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp, Written};
@@ -14,11 +15,12 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::append::check_object;
 use super::body::release;
+use super::place::{IS_NO_SUMMARY, IS_SUMMARY};
 use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::{Reading, Writing};
 use super::{edit, links};
 use crate::filter::{self, JsonColumn};
-use crate::store::{Failure, Outcome, check_limit};
+use crate::store::{Failure, Outcome, PAGE_BYTES_MAX, check_limit};
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
@@ -173,9 +175,10 @@ pub(super) fn find_client(connection: &Connection, session_id: i64, client_id: &
 pub(super) fn delete_summary(context: &Writing<'_>, session_id: i64) -> rusqlite::Result<()> {
     let body_id: Option<u64> = context
         .connection
-        .prepare_cached(
-            "DELETE FROM place INDEXED BY place_mandatory WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND summary = 1 RETURNING body_id",
-        )?
+        .prepare_cached(&format!(
+            "DELETE FROM place INDEXED BY place_mandatory
+             WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND {IS_SUMMARY} RETURNING body_id"
+        ))?
         .query_row([session_id], |row| row.get(0))
         .optional()?;
     if let Some(body_id) = body_id {
@@ -227,7 +230,7 @@ pub(super) fn get(context: &Reading<'_>, message: &GetSession) -> Outcome<Option
     Ok(find(context.connection, message.session.as_str())?.map(|found| found.session))
 }
 
-pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec<Session>> {
+pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<SessionPage> {
     check_limit(message.limit)?;
     let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
     let filter = message.filter.as_ref().map(|filter| filter::compile(filter, METADATA, &[], 5)).transpose()?;
@@ -242,15 +245,22 @@ pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec
         message.owner.clone().into(),
         after.to_owned().into(),
         message.archived.into(),
-        i64::try_from(message.limit).unwrap_or(i64::MAX).into(),
+        // One more than asked for tells whether there is a next page.
+        i64::try_from(message.limit + 1).unwrap_or(i64::MAX).into(),
     ];
     parameters.extend(filter.into_iter().flat_map(|filter| filter.parameters));
     let mut rows = statement.query(params_from_iter(parameters))?;
-    let mut sessions = Vec::new();
+    let (mut sessions, mut bytes) = (Vec::<Session>::new(), 0);
     while let Some(row) = rows.next()? {
-        sessions.push(read(row)?.session);
+        if sessions.len() == message.limit || bytes >= PAGE_BYTES_MAX {
+            let next = sessions.last().map(|last| last.id.clone());
+            return Ok(SessionPage { sessions, next });
+        }
+        let session = read(row)?.session;
+        bytes += session.size_bytes();
+        sessions.push(session);
     }
-    Ok(sessions)
+    Ok(SessionPage { sessions, next: None })
 }
 
 pub(super) fn count(context: &Reading<'_>, message: &CountSessions) -> Outcome<u64> {
@@ -371,8 +381,8 @@ pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<
         .connection
         .prepare_cached(
             "UPDATE session SET summary_through = ?2,
-                 message_count = (SELECT count(*) FROM place WHERE session_id = ?1 AND summary = 0),
-                 token_count = (SELECT coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = ?1 AND summary = 0)
+                 message_count = (SELECT count(*) FROM place WHERE session_id = ?1 AND flags & 2 = 0),
+                 token_count = (SELECT coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = ?1 AND flags & 2 = 0)
              WHERE id = ?1 RETURNING message_count",
         )?
         .query_row(params![id, summary_through], |row| row.get(0))?;
@@ -383,13 +393,13 @@ pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<
 /// The contents stay where they are: only places and links are copied.
 fn copy_rows(connection: &Connection, from: i64, to: i64, last: u64, with_summary: bool) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum)
-             SELECT ?2, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum
-             FROM place WHERE session_id = ?1 AND ((summary = 0 AND id <= ?3) OR (summary = 1 AND ?4))",
-        )?
+        .prepare_cached(&format!(
+            "INSERT INTO place (session_id, archived, id, body_id, flags, mandatory, counter_id, text_tokens,
+                 spaced_text_tokens, cost_tokens, client_id, checksum)
+             SELECT ?2, archived, id, body_id, flags, mandatory, counter_id, text_tokens,
+                 spaced_text_tokens, cost_tokens, client_id, checksum
+             FROM place WHERE session_id = ?1 AND (({IS_NO_SUMMARY} AND id <= ?3) OR ({IS_SUMMARY} AND ?4))"
+        ))?
         .execute(params![from, to, last, with_summary])?;
     connection
         .prepare_cached(

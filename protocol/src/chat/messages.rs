@@ -27,7 +27,7 @@ pub struct AppendMessages {
     /// Their counts. `None`: they are counted when a window first needs them.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, AppendMessages => Appended, |m| m.messages.iter().map(ChatMessage::size_bytes).sum::<usize>());
+message!(Chat, AppendMessages => Appended, |m| m.messages.iter().map(ChatMessage::size_bytes).sum::<usize>(), said (&m.session, &m.messages));
 
 /// What an append did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub struct EditMessage {
     /// Its count. `None`: it is counted when a window first needs it.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, EditMessage => (), |m| m.message.size_bytes());
+message!(Chat, EditMessage => (), |m| m.message.size_bytes(), said (&m.session, m.id, &m.message));
 
 /// Deletes messages from a session; answers how many were there. Forks keep theirs.
 ///
@@ -163,7 +163,7 @@ pub struct PutSummary {
     /// Its count. `None`: it is counted when a window first needs it.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, PutSummary => MessageId, |m| m.message.size_bytes());
+message!(Chat, PutSummary => MessageId, |m| m.message.size_bytes(), said (&m.session, &m.message, m.through));
 
 /// Which messages a [`TrimSession`] keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

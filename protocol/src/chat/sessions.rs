@@ -38,6 +38,16 @@ pub struct Session {
     pub summary_through: Option<MessageId>,
 }
 
+impl Session {
+    /// Returns about how many bytes the description holds in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_deref().map_or(0, str::len);
+        let metadata = self.metadata.as_ref().map_or(0, |json| json.as_str().len());
+        size_of::<Self>() + self.id.as_str().len() + text(&self.title) + text(&self.owner) + metadata
+    }
+}
+
 /// Describes a session, replacing what was said before; its messages stay. Answers whether it was created.
 ///
 /// Sending it twice leaves the same state.
@@ -81,9 +91,18 @@ pub struct ListSessions {
     /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,
 }
-message!(Chat, ListSessions => Vec<Session>, |m| {
+message!(Chat, ListSessions => SessionPage, |m| {
     m.owner.as_deref().map_or(0, str::len) + m.filter.as_ref().map_or(0, Filter::size_bytes)
 });
+
+/// One page of a list of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPage {
+    /// The sessions. A page also ends early when it holds about 4 MiB.
+    pub sessions: Vec<Session>,
+    /// Where to continue. `None`: this was the last page.
+    pub next: Option<SessionId>,
+}
 
 /// Counts sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +181,7 @@ pub struct SearchMessages {
     pub include_archived: bool,
     /// How many of the best to leave out, for the next page.
     pub offset: usize,
-    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX); it ends early at about 4 MiB of messages.
     pub limit: usize,
 }
 message!(Chat, SearchMessages => Vec<SearchHit>, |m| m.query.len() + m.filter.as_ref().map_or(0, Filter::size_bytes));

@@ -48,7 +48,7 @@ impl Chat {
         ChatSession { larder: self.larder.clone(), name: SessionId::new(id) }
     }
 
-    /// Lists sessions in the order of their ids. Default: the first 256.
+    /// Lists sessions in the order of their ids, a page at a time. Default: the first 256.
     pub fn sessions(&self) -> Request<ListSessions> {
         let message = ListSessions { owner: None, archived: None, filter: None, after: None, limit: STREAM_PAGE_ROWS };
         Request::new(self.larder.clone(), Ok(message), Ok)
@@ -310,7 +310,7 @@ impl<T> Request<ListSessions, T> {
         self.set(|list| list.after = Some(id))
     }
 
-    /// Most to return: 1 to 10,000. Default 256.
+    /// Most to return: 1 to 10,000. Default 256. A page also ends early at about 4 MiB.
     pub fn limit(self, limit: usize) -> Self {
         self.set(|list| list.limit = limit)
     }
@@ -363,7 +363,7 @@ impl<T> Request<SearchMessages, T> {
         self.set(|search| search.offset = offset)
     }
 
-    /// Most to return: 1 to 10,000. Default 20.
+    /// Most to return: 1 to 10,000. Default 20. It ends early at about 4 MiB of messages.
     pub fn limit(self, limit: usize) -> Self {
         self.set(|search| search.limit = limit)
     }

@@ -265,7 +265,7 @@ pub struct EntryOf<T> {
 /// notes.compare_and_put("n1", version, &Note { year: 2027, ..note }).await?;
 ///
 /// let found = notes.scan().filter(field("lang").eq("en").and(field("year").gte(2020))).page().await?;
-/// assert_eq!(found.len(), 1);
+/// assert_eq!(found.entries.len(), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -473,6 +473,16 @@ impl<T> Request<PutValue, T> {
     }
 }
 
+/// One page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryPage<T> {
+    /// Keys and values, in the scan's order.
+    pub entries: Vec<(Key, T)>,
+    /// Where to continue, with [`Scan::after`]. `None`: this was the last page.
+    pub next: Option<Key>,
+}
+
 /// A scan in the making: a range of entries in key order, as a page or as a stream.
 #[derive(Debug, Clone)]
 #[must_use = "a scan is only run by `page` or `stream`"]
@@ -552,13 +562,30 @@ impl<T: Send + 'static> Scan<T> {
         Request::new(self.larder, message, Ok)
     }
 
-    /// Reads one page at one instant, as keys and values. It may end early after 4 MiB of values; a stream goes on.
+    /// Reads one page at one instant. It may end early after 4 MiB of values; a stream goes on.
     ///
     /// # Errors
     /// When the request is refused, or a value does not decode as `T`.
-    pub async fn page(self) -> Result<Vec<(Key, T)>> {
-        let page = self.larder.send(self.message?, Default::default()).await?;
-        page.entries.into_iter().map(|row| Ok((row.key, (self.read)(row.entry)?))).collect()
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let ages = larder.kv().collection::<u32>("ages");
+    /// ages.put_many([("ada", &36), ("bob", &41), ("eve", &29)]).await?;
+    ///
+    /// let first = ages.scan().limit(2).page().await?;
+    /// assert_eq!(first.entries.iter().map(|(_, age)| *age).collect::<Vec<_>>(), [36, 41]);
+    /// let rest = ages.scan().after(first.next.ok_or("there is more")?).page().await?;
+    /// assert_eq!((rest.entries.len(), rest.next), (1, None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn page(self) -> Result<EntryPage<T>> {
+        let ScanPage { entries, next } = self.larder.send(self.message?, Default::default()).await?;
+        let decode = |row: KeyedEntry| Ok((row.key, (self.read)(row.entry)?));
+        Ok(EntryPage { entries: entries.into_iter().map(decode).collect::<Result<_>>()?, next })
     }
 
     /// Reads on to the end, page by page: an entry present throughout is seen exactly once; concurrent changes may or
