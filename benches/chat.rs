@@ -116,10 +116,7 @@ async fn beside(larder: &Larder, most: usize) -> Result<()> {
     let long = larder.chat().session(format!("window-{most}"));
     let (took, waited) = longest_wait(larder, async { long.fork("fork").await.map(|_| ()) }).await?;
     wait(&format!("fork-{most}"), took, waited);
-    for count in [1_000, 10_000, 100_000] {
-        if count > most {
-            break;
-        }
+    for count in [1_000, 10_000] {
         let chat = larder.chat().session(format!("batch-{count}"));
         let batch: Vec<ChatMessage> = (0..count).map(message).collect();
         let (took, waited) = longest_wait(larder, async { chat.append(batch).await.map(|_| ()) }).await?;

@@ -21,7 +21,7 @@ use crate::names::SessionId;
 pub struct AppendMessages {
     /// To which session.
     pub session: SessionId,
-    /// What, oldest first; 1 to [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX), each at most `message_bytes_max`
+    /// What, oldest first; 1 to [`APPEND_MESSAGES_MAX`](crate::limits::APPEND_MESSAGES_MAX), each at most `message_bytes_max`
     /// bytes, a setting of the store.
     pub messages: Vec<ChatMessage>,
     /// Their counts. `None`: they are counted when a window first needs them.

@@ -13,7 +13,7 @@ use larder_actors::store::Notices;
 use larder_actors::{Error, Result};
 use larder_protocol::chat::{
     AppendMessages, ArchiveMessages, ChatMessage, ClearSession, CountSessions, DeleteMessages, DeleteSession,
-    EditMessage, ForkSession, GetSession, ListMessages, ListSessions, ListUncounted, MessageId, MessageOrder,
+    EditMessage, ForkSession, Forked, GetSession, ListMessages, ListSessions, ListUncounted, MessageId, MessageOrder,
     MessagePage, PinMessage, PutCounts, PutSession, PutSummary, Retention, Role, SearchMessages, SearchScope,
     StoredMessage, TrimSession,
 };
@@ -170,14 +170,21 @@ impl ChatSession {
         Counted::new(self.larder.clone(), message)
     }
 
-    /// Makes a new session of this one's messages up to `through`, which both share; answers how many.
-    pub fn fork_at(&self, through: MessageId, into: impl AsRef<str>) -> Request<ForkSession> {
-        self.fork_through(Some(through), into.as_ref())
+    /// Makes a new session of this one's messages up to `through`, which both share; answers how many. It does so in slices,
+    /// between which other writes go on, and shows with the last of them: see [`ForkSession`].
+    ///
+    /// # Errors
+    /// `NotFound` when the session or the message is not there, `Conflict` when `into` is; or when a slice fails.
+    pub async fn fork_at(&self, through: MessageId, into: impl AsRef<str>) -> Result<u64> {
+        self.fork_through(Some(through), into.as_ref()).await
     }
 
-    /// Makes a new session of all of this one's messages, which both share; answers how many.
-    pub fn fork(&self, into: impl AsRef<str>) -> Request<ForkSession> {
-        self.fork_through(None, into.as_ref())
+    /// Makes a new session of all of this one's messages, which both share, as [`fork_at`](Self::fork_at) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fork(&self, into: impl AsRef<str>) -> Result<u64> {
+        self.fork_through(None, into.as_ref()).await
     }
 
     /// Searches this session. See [`SearchMessages`].
@@ -244,10 +251,17 @@ impl ChatSession {
         }
     }
 
-    fn fork_through(&self, through: Option<MessageId>, into: &str) -> Request<ForkSession> {
-        let message =
-            self.name.clone().and_then(|session| Ok(ForkSession { session, through, into: SessionId::new(into)? }));
-        Request::new(self.larder.clone(), message, Ok)
+    async fn fork_through(&self, through: Option<MessageId>, into: &str) -> Result<u64> {
+        let (session, into) = (self.name.clone()?, SessionId::new(into)?);
+        let mut progress = None;
+        loop {
+            let slice = ForkSession { session: session.clone(), through, into: into.clone(), progress };
+            let Forked { message_count, next } = self.larder.ask(slice).await?;
+            if next.is_none() {
+                return Ok(message_count);
+            }
+            progress = next;
+        }
     }
 
     fn request<M: larder_protocol::Message>(&self, message: impl FnOnce(SessionId) -> M) -> Request<M> {

@@ -6,10 +6,12 @@ use larder::{ChatMessage, Class, Counter, Larder, Role, WindowPolicy};
 use super::{all, counting_words, words};
 
 #[tokio::test]
-async fn empty_messages_are_kept_and_empty_batches_refused() {
+async fn empty_messages_are_kept_and_batches_of_none_or_too_many_refused() {
     let larder = Larder::temporary().await.unwrap();
     let chat = larder.chat().session("a");
     assert_eq!(chat.append([]).await.unwrap_err().class(), Class::InvalidInput);
+    let too_many = (0..10_001).map(|_| ChatMessage::user(""));
+    assert_eq!(chat.append(too_many).await.unwrap_err().class(), Class::InvalidInput);
     assert!(chat.description().await.unwrap().is_none());
     let nothing = ChatMessage::from_blocks(Role::User, vec![]);
     chat.append([nothing.clone(), ChatMessage::user("")]).await.unwrap();

@@ -10,6 +10,7 @@ CREATE TABLE session (
     message_count   INTEGER NOT NULL, -- its rows in place that are no summary
     token_count     INTEGER NOT NULL, -- the sum of their cost_tokens
     summary_through INTEGER,          -- the newest message that its summary covers; NULL: it has none
+    forming_ms      INTEGER,          -- a fork without a name yet, begun then; NULL: no such thing
     checksum        INTEGER NOT NULL  -- XXH3-64 over the columns from name to created_ms; verified on every read
 ) STRICT;
 CREATE INDEX session_by_owner ON session (owner, name) WHERE owner IS NOT NULL;
