@@ -31,6 +31,30 @@ pub use window::{SummarisedWindow, Window};
 const RECOUNT_ROWS: usize = 1_000;
 
 /// The chat store.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use larder::ChatMessage;
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat();
+/// for name in ["a", "b", "c"] {
+///     chat.session(name).describe().owner("ann").title(name).await?;
+/// }
+/// chat.session("b").append([ChatMessage::user("Where is the warehouse?")]).await?;
+///
+/// let page = chat.sessions().owner("ann").archived(false).limit(2).await?;
+/// assert_eq!(page.sessions.iter().map(|session| session.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+/// let rest = chat.sessions().after(page.next.ok_or("there is more")?).await?;
+/// assert_eq!((rest.sessions.len(), rest.next), (1, None));
+/// assert_eq!(chat.count(Some("ann")).await?, 3);
+/// let hits = chat.search("ware").prefix().owner("ann").await?;
+/// assert_eq!(hits[0].snippet, "Where is the [warehouse]?");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Chat {
     larder: Larder,
@@ -88,6 +112,37 @@ impl Chat {
 /// let window = chat.window(8_192).await?;
 /// assert_eq!(window.messages.len(), 2);
 /// assert_eq!(chat.search("report").await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Everything else that can be done with messages:
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures::TryStreamExt;
+/// use larder::ChatMessage;
+/// use larder::protocol::chat::Retention;
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat().session("alice");
+/// let said = ["one", "two", "three", "four"].map(ChatMessage::user);
+/// let ids = chat.append(said).idempotency_key("request-7").await?.ids;
+/// chat.edit(ids[0], ChatMessage::user("the first")).await?;
+/// assert!(chat.pin(ids[0]).await? && chat.unpin(ids[0]).await?);
+/// assert_eq!(chat.archive([ids[1]]).await?, 1); // No window holds it, searches find it.
+/// assert_eq!(chat.page(10).newest_first().await?.messages.len(), 3);
+/// assert_eq!(chat.unarchive([ids[1]]).await?, 1);
+///
+/// assert_eq!(chat.fork_at(ids[2], "what if").await?, 3); // Stored once.
+/// let all: Vec<_> = larder.chat().session("what if").export().try_collect().await?;
+/// assert_eq!(all[0].message.text().as_deref(), Some("the first"));
+///
+/// assert_eq!(chat.delete([ids[3]]).await?, 1);
+/// assert_eq!(chat.trim(Retention::Count(2)).await?, 1);
+/// assert_eq!(chat.description().await?.ok_or("it is there")?.message_count, 2);
+/// assert_eq!(chat.clear().await?, 2);
+/// assert!(chat.delete_session().await?);
 /// # Ok(())
 /// # }
 /// ```

@@ -151,6 +151,21 @@ impl Kv {
 }
 
 /// A collection of plain bytes.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// let pages = larder.kv().bytes("pages");
+/// pages.put_many([("a", "first"), ("b", "second")]).await?;
+/// assert_eq!(pages.get("b").await?.as_deref(), Some(&b"second"[..]));
+/// assert_eq!(pages.entry("b").await?.map(|entry| entry.expires), Some(None));
+/// assert!(pages.delete("a").await?);
+/// assert_eq!(pages.scan().count().await?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RawCollection {
     larder: Larder,
@@ -266,6 +281,33 @@ pub struct EntryOf<T> {
 ///
 /// let found = notes.scan().filter(field("lang").eq("en").and(field("year").gte(2020))).page().await?;
 /// assert_eq!(found.entries.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Every other way to write and read:
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// use std::time::Duration;
+///
+/// let scores = larder.kv().collection::<i64>("scores");
+/// assert!(scores.put_if_absent("ada", &1).await?.is_some());
+/// assert!(scores.put_if_absent("ada", &2).await?.is_none());
+/// assert_eq!(scores.increment("ada", 4).await?, 5);
+/// scores.put_many([("bob", &7), ("eve", &9)]).await?;
+/// assert_eq!(scores.get_many(["ada", "nobody"]).await?, [Some(5), None]);
+/// assert!(scores.contains("bob").await?);
+///
+/// let version = scores.entry("bob").await?.ok_or("bob is there")?.version;
+/// scores.compare_and_delete("bob", version).await?;
+/// assert!(scores.touch("ada", Some(Duration::from_secs(60))).await?);
+/// scores.put("kay", &3).tags(["new"]).await?;
+/// assert_eq!(scores.delete_tagged("new").await?, 1);
+/// assert_eq!(scores.pop("eve").await?, Some(9));
+/// assert_eq!(scores.delete_many(["ada", "bob"]).await?, 1);
+/// assert_eq!((scores.count().await?, scores.drop_all().await?), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -484,6 +526,24 @@ pub struct EntryPage<T> {
 }
 
 /// A scan in the making: a range of entries in key order, as a page or as a stream.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// use futures::TryStreamExt;
+///
+/// let notes = larder.kv().collection::<u32>("notes");
+/// notes.put_many([("a1", &1), ("a2", &2), ("b1", &3)]).await?;
+///
+/// assert_eq!(notes.scan().prefix("a").count().await?, 2);
+/// assert_eq!(notes.scan().between("a2", "b1").page().await?.entries.len(), 1);
+/// let newest_first: Vec<_> = notes.scan().starting_at("a2").reverse().stream().try_collect().await?;
+/// assert_eq!(newest_first.iter().map(|(_, note)| *note).collect::<Vec<_>>(), [3, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a scan is only run by `page` or `stream`"]
 pub struct Scan<T> {
