@@ -20,6 +20,7 @@ mod message;
 mod names;
 mod time;
 mod value;
+pub mod vectors;
 
 pub use error::{Class, Error, Result, Written};
 pub use full_text::Tokenizer;
@@ -27,8 +28,8 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, Sequence, SessionId,
-    StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId, Sequence,
+    SessionId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

@@ -45,3 +45,5 @@ mod support;
 #[cfg(test)]
 #[path = "../../examples/torture/harness/mod.rs"]
 mod torture;
+#[cfg(test)]
+mod vectors;

@@ -499,6 +499,7 @@ impl<S: Store> Group<S> {
             connection: &self.connection,
             now: now(),
             settings: &self.shared.store_settings,
+            memory: &self.shared.memory,
             changes: &mut self.changes,
             process: &self.shared.process,
         };
@@ -617,8 +618,10 @@ impl<S: Store> Group<S> {
         let error = fault::at_commit(error);
         self.note_fault(&error);
         self.rollback();
-        if Fault::of(&error) == Fault::Contention {
-            return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error));
+        match Fault::of(&error) {
+            Fault::Contention => return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error)),
+            Fault::Io => self.shared.status.is_in_doubt.store(true, Ordering::Release),
+            _ => {}
         }
         if self.disk_full_at.is_some() {
             // Without room for the marker the answer would be "unknown".

@@ -101,7 +101,12 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
     let builder = Larder::builder(&options.folder)
         .kv(|kv| kv.common = common.clone())
         .documents(|documents| documents.common = common.clone())
-        .chat(|chat| chat.common = common);
+        .chat(|chat| chat.common = common.clone())
+        .vectors(|vectors| {
+            vectors.common = common;
+            // So that what an index keeps in the file is written and read.
+            vectors.own.vector_bytes_max = 0;
+        });
     builder.settings(|settings| settings.maintenance_interval = maintenance_interval).open().await
 }
 

@@ -12,6 +12,7 @@ mod documents;
 mod history;
 mod kv;
 mod random;
+mod vectors;
 
 use std::collections::BTreeSet;
 
@@ -21,12 +22,13 @@ use larder::{Class, Error, Larder, Result, Written};
 use chat::ChatPlan;
 use documents::DocumentsPlan;
 use kv::KvPlan;
+use vectors::VectorsPlan;
 
 pub(crate) use history::{Fate, History, Trial};
 pub(crate) use random::Random;
 
 /// The stores that have a plan.
-pub(crate) const STORES: [&str; 3] = ["kv", "documents", "chat"];
+pub(crate) const STORES: [&str; 4] = ["kv", "documents", "chat", "vectors"];
 
 /// How far back the id lies whose leavings a later one changes: the near one is often still under way where many callers
 /// run, the far one rarely. Multiples of ten and four more, so that ids that end in 4 reach those that end in 0.
@@ -115,6 +117,7 @@ pub(crate) fn plan(store: &str) -> Result<Box<dyn Plan>, String> {
         "kv" => Ok(Box::new(KvPlan)),
         "documents" => Ok(Box::new(DocumentsPlan)),
         "chat" => Ok(Box::new(ChatPlan)),
+        "vectors" => Ok(Box::new(VectorsPlan)),
         other => Err(format!("no store {other:?}; there are: {}", STORES.join(" "))),
     }
 }
