@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row};
 
 use super::body::{self, Columns};
 use super::place::{self, Place};
-use crate::store::{Failure, Outcome};
+use crate::store::{Failure, Outcome, decoded};
 
 /// The columns that [`read`] decodes, in its order: a place's, then its content's.
 pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place.flags, place.counter_id, \
@@ -54,14 +54,9 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
     Ok(ReadMessage { place, stored })
 }
 
-/// Returns what was read; a column of another type than it was written with is damage of this row alone, too.
 #[inline]
 fn verified<T>(row: &Row<'_>, first: usize, read: rusqlite::Result<Option<T>>) -> Outcome<T> {
-    match read {
-        Ok(Some(read)) => Ok(read),
-        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
-        Ok(None) | Err(_) => Err(damaged(row.get(first).unwrap_or_default())),
-    }
+    decoded(read, || damaged(row.get(first).unwrap_or_default()))
 }
 
 fn damaged(id: u64) -> Failure {
