@@ -81,10 +81,10 @@ async fn every_damaged_column_is_noticed() {
     let read = async |larder: &Larder, table: &str| {
         let documents = larder.documents();
         match table {
-            "node" => Vec::from_iter(documents.nodes("a").limit(10).await.err()),
-            "document" => Vec::from_iter(documents.documents().limit(10).await.err()),
-            "source_text" => Vec::from_iter(documents.document_text("a").await.err()),
-            _ => Vec::from_iter(documents.indexes(None, 10).await.err()),
+            "node" => vec![documents.nodes("a").limit(10).await.err()],
+            "document" => vec![documents.documents().limit(10).await.err()],
+            "source_text" => vec![documents.document_text("a").await.err()],
+            _ => vec![documents.indexes(None, 10).await.err()],
         }
     };
     let write = async |larder: &Larder| {
