@@ -1,4 +1,5 @@
-"""The chat run's peers in Python: `peer.py langchain|llamaindex chat REQUEST`, as peer-harness starts them.
+"""The peers in Python: `peer.py langchain|llamaindex chat|documents REQUEST`, as peer-harness starts them. Here is the chat
+run; of the documents run, see documents.py.
 
 LangChain: SQLChatMessageHistory on SQLite, windows by trim_messages. LlamaIndex: ChatMemoryBuffer over its SQLite chat store.
 Messages, loads, script and checks are those of ../harness/src/chat; both sides must make the same ones.
@@ -13,19 +14,13 @@ from importlib.metadata import version
 
 from llama_index.core.utils import get_tokenizer
 
+from shared import MASK, mix, percentiles
+
 ENCODING = get_tokenizer().func.__self__  # cl100k_base: llama-index-core carries it, tiktoken would download it
-MASK = (1 << 64) - 1
 WORDS = """the of and report sales year market house which before river people found after number question answer little
 garden because window music north paper machine green winter station letter simple travel morning""".split()
 SESSION = "the one"
 WINDOW_TOKENS = 8192
-
-
-def mix(number):
-    z = (number + 0x9E3779B97F4A7C15) & MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return z ^ (z >> 31)
 
 
 def message(number):
@@ -195,19 +190,7 @@ class Turn:
                 raise SystemExit(f"{session} does not hold what was appended")
 
 
-def percentiles(latencies):
-    latencies.sort()
-    at = lambda share: latencies[max(0, -int(-share * len(latencies) // 1) - 1)] * 1e6
-    return {"p50_us": at(0.50), "p99_us": at(0.99), "p999_us": at(0.999)}
-
-
-def answer(kind, request):
-    if request == "About":
-        versions = ", ".join(f"{package} {version(package)}" for package in kind.packages)
-        relaxed = "the same: it has no such setting"
-        return {"versions": versions, "durable": kind.durable, "relaxed": relaxed, "callers": kind.callers}
-    (name, fields), = request.items()
-    peer = kind(fields["folder"])
+def chat_answer(peer, name, fields):
     if name == "Script":
         return script(peer)
     load = ("window", 10_000) if fields["load"] == "search" else load_of(fields["load"])
@@ -223,7 +206,23 @@ def answer(kind, request):
     return {"calls": len(latencies), "seconds": seconds, "latency": percentiles(latencies)}
 
 
+def answer(kind, store_answer, request):
+    if request == "About":
+        versions = ", ".join(f"{package} {version(package)}" for package in kind.packages)
+        relaxed = "the same: it has no such setting"
+        return {"versions": versions, "durable": kind.durable, "relaxed": relaxed, "callers": kind.callers}
+    (name, fields), = request.items()
+    return store_answer(kind(fields["folder"]), name, fields)
+
+
 if __name__ == "__main__":
     peer, store, request = sys.argv[1:]
-    assert store == "chat", "this peer has no such store"
-    print(json.dumps(answer({"langchain": LangChain, "llamaindex": LlamaIndex}[peer], json.loads(request))))
+    import documents
+
+    peers = {
+        ("langchain", "chat"): (LangChain, chat_answer),
+        ("llamaindex", "chat"): (LlamaIndex, chat_answer),
+        ("llamaindex", "documents"): (documents.LlamaIndex, documents.answer),
+    }
+    kind, store_answer = peers[peer, store]
+    print(json.dumps(answer(kind, store_answer, json.loads(request))))
