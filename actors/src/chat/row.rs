@@ -14,7 +14,8 @@ use crate::store::{Failure, Outcome, decoded};
 
 /// The columns that [`read`] decodes, in its order: a place's, then its content's.
 pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place.flags, place.counter_id, \
-     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.checksum, body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
+     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.checksum, \
+     body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
      body.created_ms, body.checksum";
 
 /// How many columns [`COLUMNS`] are.

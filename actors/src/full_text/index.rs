@@ -7,11 +7,6 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 /// Every tokenizer that an index may have been made by.
 const TOKENIZERS: [Tokenizer; 3] = [Tokenizer::Unicode, Tokenizer::Porter, Tokenizer::Trigram];
 
-/// FTS5 merges segments of a level once there are so many; its default is 4. Each search looks into every segment for every
-/// word: 20,000 chunks put by hundreds leave 5 segments and not 13, and searches take a sixth less time, for a tenth more
-/// work at writing.
-const SEGMENTS_MERGED: i64 = 2;
-
 /// A store's full-text index, by trusted names. It holds no texts itself: the store keeps it in step with its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextIndex {
@@ -49,8 +44,6 @@ impl TextIndex {
         }
         let Self { table, columns, rows, .. } = self;
         transaction.execute_batch(&self.made_by(self.tokenizer))?;
-        transaction
-            .execute(&format!("INSERT INTO {table} ({table}, rank) VALUES ('automerge', ?1)"), [SEGMENTS_MERGED])?;
         transaction.execute_batch(&format!("INSERT INTO {table} (rowid, {columns}) {rows}"))?;
         transaction.commit()
     }
