@@ -2,6 +2,7 @@
 //! vector.
 
 mod bad_input;
+mod faults;
 mod kept;
 mod model;
 mod operations;

@@ -14,6 +14,7 @@ pub mod latency;
 pub mod peer;
 pub mod random;
 pub mod run;
+pub mod vectors;
 
 /// What a peer or the harness failed at; these programs only print it.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

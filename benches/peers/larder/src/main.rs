@@ -2,6 +2,7 @@
 
 mod chat;
 mod documents;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,10 @@ use peer_harness::kv::{OpenOptions, Peer, Row};
 use peer_harness::peer::{self, About, locked_versions};
 
 fn main() -> ExitCode {
+    let vectors = |job: &_| peer_harness::callers::runtime()?.block_on(vectors::serve(job));
+    if let Some(code) = peer_harness::vectors::main(vectors) {
+        return code;
+    }
     peer::main(&[
         ("kv", peer_harness::kv::serve::<LarderKv>),
         ("documents", peer_harness::documents::serve::<documents::LarderDocuments>),

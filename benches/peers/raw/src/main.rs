@@ -3,10 +3,14 @@
 mod chat;
 mod documents;
 mod kv;
+mod vectors;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = peer_harness::vectors::main(vectors::serve) {
+        return code;
+    }
     peer_harness::peer::main(&[
         ("kv", peer_harness::kv::serve::<kv::Raw>),
         ("chat", peer_harness::chat::serve::<chat::RawChat>),
