@@ -16,7 +16,7 @@ use kameo::actor::ActorRef;
 use larder_actors::sqlite::ballast::Ballast;
 use larder_actors::sqlite::presence::Presence;
 use larder_actors::store::{
-    Ask, Failpoints, Notices, Process, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
+    Ask, Compaction, Failpoints, Notices, Process, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
     presence_path,
 };
 use larder_actors::{Error, Result};
@@ -386,6 +386,36 @@ impl Larder {
             store.flush().await?;
         }
         Ok(())
+    }
+
+    /// Writes a store's file anew, without gaps, so that it is as large as what is in it; answers how large it was and is.
+    ///
+    /// Pages that deletes leave empty are given back to the file system bit by bit, without being asked. This is for a store of
+    /// which much was deleted here and there. It does first what maintenance would do in a while. The file takes up to
+    /// three times its size on the disk meanwhile: in itself, in a temporary file (in `$SQLITE_TMPDIR`, `$TMPDIR` or
+    /// `/var/tmp`) and in its WAL. Reads go on; writes of this process wait, about 10 s a gigabyte, and those of others
+    /// are refused after 10 s. It has no deadline, and ends when the larder is closed.
+    ///
+    /// # Errors
+    /// [`DiskFull`](Kind::DiskFull) and [`Io`](Kind::Io) when the file cannot be written; [`NotFound`](Kind::NotFound) when this
+    /// build has no such store. The store is as it was then.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let compacted = larder.compact(larder::protocol::StoreName::Vectors).await?;
+    /// assert!(compacted.bytes_after <= compacted.bytes_before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn compact(&self, store: StoreName) -> Result<Compaction> {
+        let not_found = || Kind::NotFound { what: format!("the {store} store") };
+        let hosted = HostedStore::named(store).ok_or_else(not_found)?;
+        (hosted.start)(self.clone()).await?;
+        let running = snapshot(self.shared().stores.running()).into_iter().find(|running| running.name() == store);
+        running.ok_or_else(not_found)?.compact().await
     }
 
     /// Looks for damage in every store that has a file: its structure, and with [`CheckDepth::Full`] each value against

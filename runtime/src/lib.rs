@@ -45,9 +45,11 @@ pub use larder_actors::documents::DocumentsSettings;
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
+pub use larder_actors::store::{
+    Compaction, LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState,
+};
 #[cfg(feature = "failpoints")]
 pub use larder_actors::store::{Failpoint, FailpointAction};
-pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
 pub use larder_actors::vectors::VectorsSettings;
 pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};

@@ -13,7 +13,7 @@ use larder_actors::chat::Chat;
 use larder_actors::documents::Documents;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
-use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
+use larder_actors::store::{CloseReport, Compaction, Store, StoreHandle, StoreObservation, store_file};
 use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
@@ -143,6 +143,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
     fn check_after_doubt(&self) -> BoxFuture<'_, ()>;
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
+    fn compact(&self) -> BoxFuture<'_, larder_actors::Result<Compaction>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -176,5 +177,9 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {
         self.flush().boxed()
+    }
+
+    fn compact(&self) -> BoxFuture<'_, larder_actors::Result<Compaction>> {
+        self.compact().boxed()
     }
 }

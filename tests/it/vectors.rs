@@ -2,6 +2,7 @@
 //! vector.
 
 mod bad_input;
+mod compaction;
 mod faults;
 mod kept;
 mod model;

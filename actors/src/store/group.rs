@@ -14,6 +14,7 @@ use larder_protocol::{Error as Kind, Sequence, Timestamp, Written};
 use rusqlite::Connection;
 
 use super::changes::{self, ChangeSet};
+use super::compaction::{self, Compaction};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
 use super::job::Job;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
 use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
+use crate::sqlite::interrupt::Scope;
 use crate::sqlite::turn::Turn;
 
 /// Frames between two attempts to fold in a WAL past its cap: half a MiB.
@@ -249,6 +251,52 @@ impl<S: Store> Group<S> {
         marker.record_all("marker", "");
         changes::append(&self.connection, &marker, self.origin, now())?;
         self.connection.execute_batch("COMMIT")
+    }
+
+    /// Writes the file anew, without gaps. `None`: the store panicked.
+    pub(super) fn rewrite(&mut self) -> Option<Result<Compaction>> {
+        self.guarded(|group| Some(group.write_anew()))
+    }
+
+    fn write_anew(&mut self) -> Result<Compaction> {
+        self.commit();
+        self.shared.status.check_accepts()?;
+        if self.shared.is_wal_unsynced() {
+            // It would go through the WAL, which could not be folded in.
+            let what = format!("compacting the {} store", S::NAME);
+            return Err(Kind::Refused { what, reason: UNSYNCED.to_owned() }.into());
+        }
+        let compactor = self.shared.file.compactor()?;
+        let turn = self.turn.take();
+        let taken = turn.as_ref().map(Turn::take);
+        let compacted = self.shared.failpoint(Failpoint::Compact).and_then(|()| {
+            let _scope = Scope::enter(&self.shared.closing, None);
+            compaction::write_anew(&compactor, S::SCHEMA.page_bytes)
+        });
+        drop(taken);
+        self.turn = turn;
+        match compacted {
+            Ok(compacted) => {
+                self.checkpoint(CheckpointMode::Truncate);
+                Ok(compacted)
+            }
+            Err(error) => Err(self.failed_to_compact(error)),
+        }
+    }
+
+    /// What was to be written anew says the same as what is there, so that nothing is undone or unknown.
+    fn failed_to_compact(&mut self, error: rusqlite::Error) -> Error {
+        self.note_fault(&error);
+        if Fault::of(&error) == Fault::Io {
+            // Frames of it may be in the WAL; one more commit overwrites them.
+            self.shared.status.is_in_doubt.store(true, Ordering::Release);
+            if let Err(error) = self.resolve_failed_commit(Sequence(0)) {
+                tracing::warn!(store = %S::NAME, %error, "after a compaction that failed");
+            }
+        }
+        // What it put into the WAL in vain is room that others may need.
+        self.checkpoint(CheckpointMode::Truncate);
+        fault::describe(S::NAME, "compacting its file", Written::NotApplied, error)
     }
 
     /// Returns why the actor must restart, if it must.

@@ -16,21 +16,26 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Permit};
+use super::compaction::Compaction;
 use super::context::{Failure, Outcome, ReadContext};
 use super::deadline::Deadline;
 use super::failpoints::Failpoint;
 use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
+use super::maintenance::Swept;
 use super::readers::{self, Readers, ThreadRead};
 use super::shared::{Custody, StoreOpening, StoreShared, shared};
 use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
+use super::writer::{Beginning, Close, Flush, Maintain, Replace, Rewrite, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, next_checkpoint};
 use crate::sqlite::{connection, fault};
+
+/// Slices of maintenance before a file is written anew: they sweep some ten million rows.
+const COMPACTION_SLICES_MAX: usize = 20_000;
 
 /// A running store, cheap to clone.
 pub struct StoreHandle<S: Store> {
@@ -328,6 +333,39 @@ impl<S: Store> StoreHandle<S> {
         }
     }
 
+    /// Does the maintenance that is due, and writes the file anew, without gaps. It has no deadline; a close ends it.
+    ///
+    /// # Errors
+    /// When the file cannot be written anew; it is as it was then.
+    pub async fn compact(&self) -> Result<Compaction> {
+        let Inner { shared, actor, .. } = &*self.inner;
+        // What others put meanwhile gives maintenance more to do, without end.
+        for _ in 0..COMPACTION_SLICES_MAX {
+            shared.status.check_accepts()?;
+            let (reply, answer) = oneshot::channel();
+            let sent = actor.tell(Maintain { reply: Some(reply) }).try_send();
+            if self.answered(sent.is_ok(), answer).await? == Swept::Nothing {
+                break;
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = actor.tell(Rewrite { reply }).try_send();
+        let rewritten = self.answered(sent.is_ok(), answer).await;
+        // Called off, whatever SQLite says to that.
+        rewritten.map_err(|error| match shared.closing.is_called_off() {
+            true => self.unavailable(Written::NotApplied).into(),
+            false => error,
+        })
+    }
+
+    /// Waits for what the actor answers, if it was told.
+    async fn answered<T>(&self, is_sent: bool, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        if is_sent && let Ok(answer) = answer.await {
+            return answer;
+        }
+        Err(self.unavailable(Written::NotApplied).into())
+    }
+
     /// Returns the sequence of the newest commit, by this process or another.
     ///
     /// # Errors
@@ -401,7 +439,7 @@ impl<S: Store> StoreHandle<S> {
     /// Asks the actor for a slice of maintenance.
     pub fn maintain(&self) {
         // A stopped actor needs none.
-        let _ = self.inner.actor.tell(Maintain).try_send();
+        let _ = self.inner.actor.tell(Maintain { reply: None }).try_send();
     }
 
     /// Checkpoints in the background, where the policy says so. Blocks; never waits for a reader or writer.
@@ -448,7 +486,7 @@ impl<S: Store> StoreHandle<S> {
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
         let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
-        shared.is_closing.store(true, Ordering::Release);
+        shared.closing.call_off();
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
@@ -519,7 +557,7 @@ impl<S: Store> StoreHandle<S> {
     fn unavailable(&self, written: Written) -> Kind {
         // A closing store is not `Stopped` before it is, and will not come back as a restarting one does.
         match self.inner.shared.status.unavailable(written) {
-            Kind::Restarting { store, written, .. } if self.inner.shared.is_closing.load(Ordering::Acquire) => {
+            Kind::Restarting { store, written, .. } if self.inner.shared.closing.is_called_off() => {
                 Kind::ShuttingDown { store, written }
             }
             kind => kind,

@@ -21,21 +21,35 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
-    /// The sweep did all that one slice may do, so that there may be more.
-    is_full: bool,
-    /// Asks for the next slice.
-    again: Box<dyn Fn() + Send>,
+    /// What it did, or why nothing is done.
+    swept: Result<Swept>,
+    /// Told how it ended, once it is committed.
+    then: Then,
+}
+
+/// Told how a slice ended.
+pub(super) type Then = Box<dyn FnOnce(Result<Swept>) + Send>;
+
+/// What a slice did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swept {
+    /// There was nothing to do.
+    Nothing,
+    /// All there was to do now; there may be more in a while.
+    All,
+    /// As much as one slice may do, so that there may be more at once.
+    Some,
 }
 
 impl Slice {
-    /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
-    pub(super) fn new(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
+    /// Whoever wants another slice asks for it in `then`, so that those who wait go first.
+    pub(super) fn new(settings: &StoreSettings, then: Then) -> Self {
         Self {
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
-            is_full: false,
-            again: Box::new(again),
+            swept: Ok(Swept::Nothing),
+            then,
         }
     }
 }
@@ -71,7 +85,11 @@ impl<S: Store> Job<S> for Slice {
 
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
-        self.is_full = S::sweep(context, ROWS_PER_SLICE)? >= ROWS_PER_SLICE;
+        self.swept = Ok(match S::sweep(context, ROWS_PER_SLICE)? {
+            0 => Swept::Nothing,
+            ROWS_PER_SLICE.. => Swept::Some,
+            _ => Swept::All,
+        });
         context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
@@ -83,8 +101,8 @@ impl<S: Store> Job<S> for Slice {
     fn finish(&self) {}
 
     fn fail(&mut self, error: Error) {
-        self.is_full = false;
         tracing::warn!(store = %S::NAME, %error, "a slice of maintenance failed; the next one tries again");
+        self.swept = Err(error);
     }
 
     fn is_request(&self) -> bool {
@@ -92,9 +110,7 @@ impl<S: Store> Job<S> for Slice {
     }
 
     fn settle(self: Box<Self>, committed: Result<()>) {
-        if self.is_full && committed.is_ok() {
-            (self.again)();
-        }
+        (self.then)(committed.and(self.swept));
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod admission;
 mod changes;
+mod compaction;
 mod context;
 mod deadline;
 mod failpoints;
@@ -33,6 +34,7 @@ mod writer;
 
 #[cfg(test)]
 pub(crate) use changes::ChangeSet;
+pub use compaction::Compaction;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub(crate) use context::{decoded, out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};

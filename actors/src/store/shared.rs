@@ -5,7 +5,7 @@
 //! Always true: it outlives every restart; its state is told to the host when it changes, and only then.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{CheckpointMode, CheckpointResult, is_background_due};
 use crate::sqlite::connection::{Durability, StoreFile};
 use crate::sqlite::fault;
+use crate::sqlite::interrupt::CallOff;
 use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
@@ -65,8 +66,8 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) turn_path: Option<PathBuf>,
     pub(super) is_replicated: bool,
     pub(super) ballast: Arc<Ballast>,
-    /// The end of the actor is wanted.
-    pub(super) is_closing: AtomicBool,
+    /// The end of the actor is wanted: called off then is what nobody waits for that long, as compacting.
+    pub(super) closing: Arc<CallOff>,
     pub(super) custody: CustodyState,
     /// Told when the state becomes [`StoreState::Quarantined`].
     pub(super) quarantined: Notify,
@@ -168,7 +169,7 @@ impl<S: Store> StoreShared<S> {
 
     /// Called when the actor is gone for good.
     pub(super) fn note_end(&self) {
-        if self.is_closing.load(Ordering::Acquire) {
+        if self.closing.is_called_off() {
             self.enter(StoreState::Stopped, None);
         } else {
             self.enter(StoreState::Failed, self.status.reason());
@@ -308,7 +309,7 @@ pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
         is_replicated,
         ballast,
-        is_closing: AtomicBool::new(false),
+        closing: Arc::default(),
         custody: CustodyState::default(),
         quarantined: Notify::new(),
         presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),

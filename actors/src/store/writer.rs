@@ -20,9 +20,10 @@ use larder_protocol::{Error as Kind, Written};
 use tokio::sync::oneshot;
 
 use super::Store;
+use super::compaction::Compaction;
 use super::group::Group;
 use super::job::Job;
-use super::maintenance;
+use super::maintenance::{self, Swept};
 use super::shared::{Custody, StoreShared};
 use super::status::StoreState;
 use crate::error::Error;
@@ -42,7 +43,15 @@ pub(super) struct Writer<S: Store> {
 pub(super) struct Submit<S: Store>(pub(super) Box<dyn Job<S>>);
 
 /// Time for a slice of the work that nobody asks for: expired rows, old log rows, free pages.
-pub(super) struct Maintain;
+pub(super) struct Maintain {
+    /// Told what it did; without it, the next slice follows where there is more to do.
+    pub(super) reply: Option<oneshot::Sender<Result<Swept, Error>>>,
+}
+
+/// Writes the file anew, without gaps.
+pub(super) struct Rewrite {
+    pub(super) reply: oneshot::Sender<Result<Compaction, Error>>,
+}
 
 /// Makes everything acknowledged before survive a power cut.
 pub(super) struct Flush {
@@ -191,15 +200,32 @@ impl<S: Store> Message<Submit<S>> for Writer<S> {
 impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, _: Maintain, context: &mut Context<Self, ()>) {
+    async fn handle(&mut self, Maintain { reply }: Maintain, context: &mut Context<Self, ()>) {
         let Some(group) = &mut self.group else { return };
         group.probe();
         let actor = context.actor_ref().downgrade();
-        let again = move || {
-            // A store that is stopping sweeps on when it is opened again.
-            let _ = actor.upgrade().map(|actor| actor.tell(Maintain).try_send());
+        let then = move |swept: Result<Swept, Error>| match reply {
+            // The caller may have gone away.
+            Some(reply) => drop(reply.send(swept)),
+            None if matches!(swept, Ok(Swept::Some)) => {
+                // A store that is stopping sweeps on when it is opened again.
+                let _ = actor.upgrade().map(|actor| actor.tell(Maintain { reply: None }).try_send());
+            }
+            None => {}
         };
-        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, again)));
+        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, Box::new(then))));
+    }
+}
+
+impl<S: Store> Message<Rewrite> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, Rewrite { reply }: Rewrite, _: &mut Context<Self, ()>) {
+        let Some(group) = &mut self.group else { return };
+        if let Some(rewritten) = group.rewrite() {
+            // The caller may have gone away.
+            let _ = reply.send(rewritten);
+        }
     }
 }
 

@@ -48,7 +48,8 @@ fn broken_columns_are_caught() {
     fn changed(documents: &[Value], change: fn(Value) -> Value) -> Columns {
         make(&documents.iter().map(|document| change_values(document.clone(), change)).collect::<Vec<_>>())
     }
-    let numbers_as_floats: Maker = |documents| changed(documents, |value| value.as_f64().map_or(value, Value::from));
+    let whole_numbers: Maker =
+        |documents| changed(documents, |value| value.as_f64().map_or(value, |float| Value::from(float.trunc())));
     let null_is_missing: Maker = |documents| {
         let without = |document: &Value| match document {
             Value::Object(members) => members.clone().into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -66,7 +67,7 @@ fn broken_columns_are_caught() {
         columns
     };
     for (name, maker) in [
-        ("numbers as floats", numbers_as_floats),
+        ("whole numbers", whole_numbers),
         ("null is missing", null_is_missing),
         ("folded texts", folded_texts),
         ("one behind", one_behind),

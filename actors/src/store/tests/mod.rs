@@ -6,6 +6,7 @@
 
 mod admission;
 mod close;
+mod compaction;
 mod deadlines;
 mod group;
 mod reads;
