@@ -26,6 +26,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 DIMENSIONS, K, QUERIES = 384, 10, 200
+DURABLE_COUNT = 10_000  # as harness/src/vectors.rs has it
 RECALL_MIN = 0.985  # of a tuned peer: just below larder's 0.99, so that none is made to work harder than larder
 FILTERS = {
     "query-filter-50pct": ("two", 2),
@@ -36,6 +37,10 @@ FILTERS = {
 QUERY_LOADS = ["query", *FILTERS]
 LOADS = [*QUERY_LOADS, "insert", "open"]
 RUST = ["larder", "raw"]
+RUST_SETTINGS = {"larder": [{}, {"exact": True}], "raw": [{}]}  # larder's defaults come first
+# From here on the graphs would take longer to build than everything else: --only names them where they are wanted.
+LARGE = 100_000
+OF_LARGE = ["larder", "raw", "sqlite-vec", "lancedb"]
 
 
 def value(query, count, round_):
@@ -334,7 +339,7 @@ def job(peer, programs, **fields):
 def tune(peer, data, folder, all_scores, programs, tries_all):
     """The first setting that reaches the recall, and every setting's recall and p50, for the plot."""
     points, chosen = [], None
-    for setting in PYTHON[peer].settings if peer in PYTHON else [{}]:
+    for setting in PYTHON[peer].settings if peer in PYTHON else RUST_SETTINGS[peer]:
         answer = job(peer, programs, stage="query", data=data, folder=folder, loads=["query"], setting=setting)
         if answer is None:
             return None, points
@@ -362,12 +367,13 @@ def measure(size, options, base, queries):
     all_scores = scores(vectors, queries)
     del vectors
     peers, built, settings, points = [], {}, {}, {}
-    for peer in options.peers:
+    for peer in options.peers if options.only or size < LARGE else [peer for peer in options.peers if peer in options.of_large]:
         folder = options.dir / peer
         folder.mkdir()
         built[peer] = job(peer, options.programs, stage="build", data=str(data), folder=str(folder))
         if built[peer] is None:
             continue
+        built[peer]["disk_bytes"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         settings[peer], points[peer] = tune(peer, str(data), str(folder), all_scores, options.programs, bool(options.points))
         if settings[peer] is not None:
             peers.append(peer)
@@ -383,8 +389,30 @@ def measure(size, options, base, queries):
                 got["recall"] = recall(all_scores, load, round_, got.pop("ids"))
             rounds[peer].append(answer)
     report(size, options, peers, built, rounds)
+    if "insert" in options.loads and {*RUST} <= {*peers}:
+        durable(size, options, data)
     shutil.rmtree(options.dir, ignore_errors=True)
     return {peer: [(share, time_us) for share, time_us, _ in points[peer]] for peer in points}
+
+
+def durable(size, options, data):
+    """100 callers of larder, each with one point at a time, beside a loop that commits the same rows 100 at a time."""
+    rates = {peer: [] for peer in RUST}
+    for round_ in range(options.rounds + 1):
+        for peer in RUST[:: 1 if round_ % 2 else -1]:
+            folder = options.dir / f"{peer}-durable"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            answer = job(peer, options.programs, stage="durable", data=str(data), folder=str(folder))
+            if answer:
+                rates[peer].append(min(size, DURABLE_COUNT) / answer["insert_seconds"])
+    if not all(rates.values()):
+        return
+    rates = {peer: statistics.median(own) for peer, own in rates.items()}
+    print(f"\ninsert, durable, 100 callers of one point each beside 100 rows a commit by hand, {options.rounds + 1} rounds")
+    for peer, rate in rates.items():
+        print(f"{peer:>12}{rate:>16,.1f} vectors/s")
+    print(f"\nratio vectors insert-{size} durable raw {rates['larder'] / rates['raw']:.2f}")
 
 
 def report(size, options, peers, built, rounds):
@@ -394,7 +422,7 @@ def report(size, options, peers, built, rounds):
         rows = {}
         for peer in peers:
             if load == "insert" and built[peer]["insert_seconds"]:
-                rows[peer] = (size / built[peer]["insert_seconds"], built[peer]["build_seconds"])
+                rows[peer] = (size / built[peer]["insert_seconds"], built[peer]["build_seconds"], built[peer]["disk_bytes"] / size)
             if load == "open":
                 opened = [answer["open_seconds"] for answer in done[peer] if answer.get("open_seconds")]
                 memory = [answer["memory_bytes"] for answer in done[peer]]
@@ -404,7 +432,7 @@ def report(size, options, peers, built, rounds):
             if got:
                 percentile = lambda share: statistics.median(np.percentile(one["times_us"], share) for one in got)
                 rows[peer] = (percentile(50), percentile(99), statistics.mean(one["recall"] for one in got))
-        heads = {"insert": ("vectors/s", "build s"), "open": ("first answer s", "B a vector")}.get(load, ("p50 us", "p99 us", "recall"))
+        heads = {"insert": ("vectors/s", "build s", "disk B a vector"), "open": ("first answer s", "B a vector")}.get(load, ("p50 us", "p99 us", "recall"))
         print(f"\n{load}, {size} x {DIMENSIONS}, {len(done.get('larder', []))} rounds")
         print(f"{'':>12}" + "".join(f"{head:>16}" for head in heads))
         for peer, row in rows.items():
@@ -424,7 +452,7 @@ def report(size, options, peers, built, rounds):
 
 def main():
     parser = argparse.ArgumentParser(prog="benches/peers/run vectors")
-    parser.add_argument("--quick", action="store_true", help="20,480 and 200,000 vectors, 2 rounds")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 20,480 vectors, and of 200,000 with larder and raw alone")
     parser.add_argument("--only")
     parser.add_argument("--loads", default=",".join(LOADS))
     parser.add_argument("--sizes")
@@ -436,6 +464,7 @@ def main():
     options = parser.parse_args()
     options.sizes = [int(size) for size in (options.sizes or ("20480,200000" if options.quick else "20480,200000,1000000")).split(",")]
     options.rounds = options.rounds or (2 if options.quick else 5)
+    options.of_large = RUST if options.quick else OF_LARGE
     options.dir = (options.dir or options.programs) / f"larder-peers-{os.getpid()}"
     options.loads = options.loads.split(",")
     wrong = set(options.loads) - set(LOADS) | set((options.only or "larder").split(",")) - {*RUST, *PYTHON}

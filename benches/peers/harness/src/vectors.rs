@@ -19,9 +19,16 @@ use crate::Result;
 pub enum Stage {
     /// Fill an empty folder.
     Build,
+    /// Fill an empty folder with what each of [`CALLERS`] callers puts point by point, each on the disk once it is answered.
+    Durable,
     /// Open the folder, and run the loads.
     Query,
 }
+
+/// Callers of a durable insert.
+pub const CALLERS: usize = 100;
+/// Points of a durable insert.
+const DURABLE_COUNT: usize = 10_000;
 
 /// One job of the driver.
 #[derive(Debug, Deserialize)]
@@ -36,11 +43,22 @@ pub struct Job {
     pub loads: Vec<String>,
     /// Moves the values of filters, so that each round has others.
     pub round: usize,
+    /// How hard the peer tries.
+    #[serde(default)]
+    pub setting: Setting,
     /// Read when it is first asked for: who answers from its own folder never does.
     #[serde(skip)]
     base: OnceLock<Vec<f32>>,
     #[serde(skip)]
     queries: Vec<f32>,
+}
+
+/// How hard a peer tries.
+#[derive(Debug, Default, Deserialize)]
+pub struct Setting {
+    /// Every query is answered exactly.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// What was measured.
@@ -90,6 +108,12 @@ impl Job {
     #[must_use]
     pub fn count(&self) -> usize {
         self.all().len() / self.dimensions
+    }
+
+    /// How many points a durable insert has.
+    #[must_use]
+    pub fn durable_count(&self) -> usize {
+        self.count().min(DURABLE_COUNT)
     }
 
     #[must_use]

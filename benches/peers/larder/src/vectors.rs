@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use larder::{Durability, JsonText, Larder, Point, PointFields, field};
 use peer_harness::Result;
-use peer_harness::vectors::{self, Job, Load, Run, Stage};
+use peer_harness::vectors::{self, CALLERS, Job, Load, Run, Stage};
 
 const BATCH: usize = 1_000;
 
@@ -18,6 +18,7 @@ async fn open(folder: &Path) -> Result<Larder> {
 pub(crate) async fn serve(job: &Job) -> Result<Run> {
     match job.stage {
         Stage::Build => build(job).await,
+        Stage::Durable => durable(job).await,
         Stage::Query => query(job).await,
     }
 }
@@ -27,11 +28,8 @@ async fn build(job: &Job) -> Result<Run> {
     let notes = larder.vectors().collection("notes").dimensions(job.dimensions).open().await?;
     let mut run = Run::default();
     for first in (0..job.count()).step_by(BATCH) {
-        let point = |number: usize| -> Result<Point> {
-            let point = Point::new(number.to_string(), job.base(number))?;
-            Ok(point.with_metadata(JsonText::new(Job::metadata(number))?))
-        };
-        let points = (first..job.count().min(first + BATCH)).map(point).collect::<Result<Vec<_>>>()?;
+        let points =
+            (first..job.count().min(first + BATCH)).map(|number| point(job, number)).collect::<Result<Vec<_>>>()?;
         let began = Instant::now();
         notes.upsert(points).await?;
         run.insert_seconds += began.elapsed().as_secs_f64();
@@ -44,6 +42,31 @@ async fn build(job: &Job) -> Result<Run> {
     Ok(run)
 }
 
+fn point(job: &Job, number: usize) -> Result<Point> {
+    let point = Point::new(number.to_string(), job.base(number))?;
+    Ok(point.with_metadata(JsonText::new(Job::metadata(number))?))
+}
+
+/// With the default settings: durable.
+async fn durable(job: &Job) -> Result<Run> {
+    let larder = Larder::open(&job.folder).await?;
+    let notes = larder.vectors().collection("notes").dimensions(job.dimensions).open().await?;
+    let own = |caller| (caller..job.durable_count()).step_by(CALLERS).map(|number| point(job, number));
+    let callers = (0..CALLERS).map(|caller| own(caller).collect()).collect::<Result<Vec<Vec<_>>>>()?;
+    let began = Instant::now();
+    let notes = &notes;
+    let put = async |own: Vec<Point>| -> Result<()> {
+        for point in own {
+            notes.upsert([point]).await?;
+        }
+        Ok(())
+    };
+    futures::future::try_join_all(callers.into_iter().map(put)).await?;
+    let insert_seconds = began.elapsed().as_secs_f64();
+    larder.close().await;
+    Ok(Run { insert_seconds, ..Run::default() })
+}
+
 async fn query(job: &Job) -> Result<Run> {
     let before = vectors::memory();
     let began = Instant::now();
@@ -54,6 +77,7 @@ async fn query(job: &Job) -> Result<Run> {
     for load in &job.loads {
         let search = |query: usize| {
             let search = notes.search(job.query(query)).k(10).fields(PointFields::NONE);
+            let search = if job.setting.exact { search.exact() } else { search };
             match Load::field(load) {
                 Some((name, count)) => search.filter(field(name).eq(job.value(query, count))),
                 None => search,
