@@ -447,3 +447,35 @@ fn check_dimensions(vectors: &[Vec<f32>], collection: &Collection) -> Outcome<()
     }
     Err(damaged("a vector has other dimensions than its collection".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A search that panics while it changes the index leaves it half changed: the next one must make it anew.
+    #[test]
+    fn an_index_that_a_panic_left_is_given_up() {
+        for is_in_place in [true, false] {
+            let (seat, settings) = (Seat::default(), VectorsSettings::default());
+            let collection = Collection {
+                key: 1,
+                dimensions: 2,
+                metric: larder_protocol::vectors::Metric::L2,
+                point_count: 0,
+                removals_from: 0,
+            };
+            let index_settings = VectorsMemory::new(&settings).index_settings(&collection);
+            let panicked = std::thread::scope(|scope| {
+                let changing = || {
+                    let mut held = seat.index.lock().unwrap();
+                    *held = Some(Followed::begin(&collection, index_settings, 0));
+                    panic!("told to panic");
+                };
+                scope.spawn(changing).join()
+            });
+            assert!(panicked.is_err());
+            assert!(seat.hold(is_in_place).is_ok_and(|held| held.is_none()));
+            assert!(!seat.index.is_poisoned());
+        }
+    }
+}
