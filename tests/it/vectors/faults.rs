@@ -15,7 +15,7 @@ const DIMENSIONS: usize = 64;
 
 async fn fill(notes: &VectorCollection, count: usize) {
     let mut random = Random::new(5);
-    let mut made =
+    let made =
         |n: usize| point(&n.to_string(), &random.vector(DIMENSIONS)).with_metadata(json(&format!(r#"{{"n": {n}}}"#)));
     notes.upsert((0..count).map(made).collect::<Vec<_>>()).await.unwrap();
 }

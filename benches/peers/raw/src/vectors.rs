@@ -54,7 +54,7 @@ fn durable(job: &Job) -> Result<Run> {
                     "INSERT INTO point (slot, collection_key, id, metadata, checksum, vector_checksum, vector)
                      VALUES (?1, 1, ?2, ?3, ?1, ?1, ?4)",
                 )?
-                .execute(params![number, number.to_string(), Job::metadata(number), vector])?;
+                .execute(params![number as i64, number.to_string(), Job::metadata(number), vector])?;
         }
         connection.execute_batch("COMMIT")?;
     }
