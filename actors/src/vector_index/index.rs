@@ -6,7 +6,7 @@ use super::blob::Malformed;
 use super::chunk::{CHUNK_LEN, Chunk, ChunkBits};
 use super::coder::{CodeQuery, Coder};
 use super::kernels::{distance_squared, dot};
-use super::search::{Best, Candidate, Query, Scratch};
+use super::search::{Best, Candidate, Query, SPARSE_MAX, Scratch};
 use super::{Metric, Slot, normalized};
 
 /// With fewer components a row of 8 bits is as quickly scored as a code.
@@ -397,8 +397,7 @@ impl Snapshot {
     }
 
     fn scan(&self, search: &Search<'_>, query: &[f32]) -> Option<Best> {
-        let wanted_count = self.wanted_count(search.wanted);
-        let thread_count = wanted_count.div_ceil(VECTORS_PER_THREAD).clamp(1, search.thread_count_max.max(1));
+        let thread_count = self.work(search).div_ceil(VECTORS_PER_THREAD).clamp(1, search.thread_count_max.max(1));
         let part_len = self.chunks.len().div_ceil(thread_count).max(1);
         let prepared = Query::new(query, search.is_exact);
         let codes = self.code_queries(search, query);
@@ -420,6 +419,21 @@ impl Snapshot {
             }
             best
         })
+    }
+
+    /// How much there is to scan, as a number of codes or, where there are none, of rows.
+    fn work(&self, search: &Search<'_>) -> usize {
+        let wanted_count = self.wanted_count(search.wanted);
+        let is_coded = self.chunks.iter().any(|chunk| chunk.coder.is_some());
+        if !is_coded {
+            return wanted_count;
+        }
+        if search.is_exact || wanted_count <= SPARSE_MAX as usize * self.chunks.len() {
+            // Their rows are read.
+            return wanted_count * CHUNK_LEN / SPARSE_MAX as usize;
+        }
+        // All codes of a chunk are scanned, however many are wanted.
+        self.chunks.len() * CHUNK_LEN
     }
 
     /// How many vectors are wanted.

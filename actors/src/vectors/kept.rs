@@ -107,7 +107,7 @@ fn keep_some_of(context: &Writing<'_>, collection: &Collection) -> Outcome<usize
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // What takes half as much again as it would if it were written now is written anew. The newest go first, so that those
     // before them stay of use.
-    let is_stale = slot_count > collection.point_count + collection.point_count / 2 + CHUNK_LEN as u64;
+    let is_stale = slot_count > collection.point_count + collection.point_count / 2;
     let unusable_from = if is_stale { Some(0) } else { context.memory.damaged_from(key) };
     if let Some(from) = unusable_from {
         let deleted = delete_some(connection, key, from)?;

@@ -20,17 +20,25 @@ use super::kept;
 use super::metadata::MetadataColumns;
 use super::row::{damaged, read_vector};
 use super::store::{Reading, VectorsSettings};
+use crate::sqlite::interrupt;
 use crate::store::{Failure, Outcome};
 use crate::vector_index::{IndexSettings, Metric, Slot, Snapshot, VectorIndex};
 
 /// An index follows so many writes on a caller's thread: about 10 µs each.
 const FOLLOWED_IN_PLACE_MAX: u64 = 10;
+/// And so many in the transaction of the search itself.
+const FOLLOWED_AT_ONCE_MAX: u64 = 1_000;
+/// Points between two looks at the clock, a millisecond or so.
+const CLOCK_POINTS: usize = 64;
 /// So many changes an index bears before it is to be tidied.
 const UNTIDY_MAX: usize = 1_024;
 /// From so many vectors on an index is begun with a centre, the mean of so many of them at most.
 const CENTRED_MIN: usize = 1_024;
 const SAMPLE_LEN: usize = 4_096;
-/// A search spends so long at most on tidying, unless it loads the index.
+/// An index that is far behind follows in several transactions of about so long each: a reader that stays pins the WAL, and
+/// is ended past its age. A million vectors take some 10 s.
+const FOLLOW_TIME_MAX: Duration = Duration::from_secs(1);
+/// A search spends so long at most on tidying, unless most of the index is untidy.
 const TIDY_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// The store's state in memory: an index for each collection that was searched.
@@ -219,20 +227,46 @@ pub(super) fn look<T>(
     let began = Instant::now();
     let seat = context.memory.seat(name);
     let mut held = seat.hold(context.is_in_place)?;
+    if !context.is_in_place {
+        catch_up(context, name, &seat, &mut held)?;
+    }
     // Begun with the index in hand, so that nobody takes it further than this transaction sees.
     context.at_one_instant(|connection| {
-        let (collection, snapshot) = follow(context, name, &seat, &mut held)?;
+        let (collection, snapshot) = follow(context, name, &seat, &mut held, None)?;
         drop(held);
         look(View { connection, name, collection, snapshot, seat: &seat, follow_time: began.elapsed() })
     })
 }
 
-/// Brings the index of a collection to the state that the open transaction sees.
+/// Takes an index that is far behind to within some seconds of the newest commit, in transactions of its own.
+fn catch_up(context: &Reading<'_>, name: &CollectionName, seat: &Seat, held: &mut Option<Followed>) -> Outcome<()> {
+    let newest = context.newest_sequence()?.0;
+    let is_near =
+        |followed: &Followed| followed.is_loaded && newest.saturating_sub(followed.removed_to) <= FOLLOWED_AT_ONCE_MAX;
+    if held.as_ref().is_some_and(is_near) {
+        return Ok(());
+    }
+    loop {
+        let until = Instant::now() + FOLLOW_TIME_MAX;
+        let is_behind = context.at_one_instant(|_| {
+            follow(context, name, seat, held, Some(until))?;
+            Ok(held.as_ref().is_some_and(|followed| !followed.is_loaded))
+        })?;
+        if held.as_mut().is_none_or(|followed| !followed.tidy_in_bulk()) && !is_behind {
+            return Ok(());
+        }
+        interrupt::renew_age();
+    }
+}
+
+/// Brings the index of a collection to the state that the open transaction sees, or, with an end, as far as it gets until
+/// then: it is not [loaded](Followed::is_loaded) then.
 fn follow(
     context: &Reading<'_>,
     name: &CollectionName,
     seat: &Seat,
     held: &mut Option<Followed>,
+    until: Option<Instant>,
 ) -> Outcome<(Collection, Snapshot)> {
     let (connection, memory) = (context.connection, context.memory);
     let Some(collection) = collections::find(connection, name)? else {
@@ -248,7 +282,7 @@ fn follow(
         return Err(Failure::TooLong);
     }
     memory.make_room(name, followed.bytes_with(&collection) + seat.column_bytes.load(Ordering::Relaxed))?;
-    let done = followed.follow(memory, connection, &collection, newest);
+    let done = followed.follow(memory, connection, &collection, newest, until);
     if !context.is_in_place && done.is_ok() {
         followed.tidy();
     }
@@ -360,6 +394,7 @@ impl Followed {
         connection: &Connection,
         collection: &Collection,
         newest: u64,
+        until: Option<Instant>,
     ) -> Outcome<()> {
         if self.is_loaded && self.removed_to >= newest {
             return Ok(());
@@ -373,9 +408,10 @@ impl Followed {
             self.follow_removals(connection)?;
         }
         self.removed_to = newest;
-        self.follow_points(connection, collection)?;
-        self.pushed_to = newest.cast_signed();
-        self.is_loaded = true;
+        self.is_loaded = self.follow_points(connection, collection, until)?;
+        if self.is_loaded {
+            self.pushed_to = newest.cast_signed();
+        }
         Ok(())
     }
 
@@ -410,7 +446,13 @@ impl Followed {
         }
     }
 
-    fn follow_points(&mut self, connection: &Connection, collection: &Collection) -> Outcome<()> {
+    /// Answers whether all points are there.
+    fn follow_points(
+        &mut self,
+        connection: &Connection,
+        collection: &Collection,
+        until: Option<Instant>,
+    ) -> Outcome<bool> {
         let mut statement = connection.prepare_cached(
             "SELECT slot, vector_checksum, vector FROM point WHERE collection_key = ?1 AND slot > ?2 ORDER BY slot",
         )?;
@@ -422,8 +464,26 @@ impl Followed {
             self.index.push(slot, &vector);
             self.pushed_to = slot;
             self.untidy_count += 1;
+            if self.untidy_count.is_multiple_of(CLOCK_POINTS) && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Tidies an index of which most is untidy, for some time and outside any transaction; answers whether there is more to do.
+    fn tidy_in_bulk(&mut self) -> bool {
+        if self.untidy_count <= UNTIDY_MAX.max(self.index.len() / 2) {
+            return false;
+        }
+        let began = Instant::now();
+        while self.index.tidy() {
+            if began.elapsed() > FOLLOW_TIME_MAX {
+                return true;
+            }
+        }
+        self.untidy_count = 0;
+        false
     }
 
     fn tidy(&mut self) {
@@ -431,9 +491,8 @@ impl Followed {
             return;
         }
         let began = Instant::now();
-        let is_bulk = self.untidy_count > self.index.len() / 2;
         while self.index.tidy() {
-            if !is_bulk && began.elapsed() > TIDY_TIME_MAX {
+            if began.elapsed() > TIDY_TIME_MAX {
                 return;
             }
         }
@@ -450,25 +509,66 @@ fn check_dimensions(vectors: &[Vec<f32>], collection: &Collection) -> Outcome<()
 
 #[cfg(test)]
 mod tests {
+    use larder_protocol::vectors::Point;
+
     use super::*;
+    use crate::vectors::row;
+
+    const COLLECTION: Collection = Collection {
+        key: 1,
+        dimensions: 2,
+        metric: larder_protocol::vectors::Metric::L2,
+        point_count: 0,
+        removals_from: 0,
+    };
+
+    fn insert(connection: &Connection, slots: std::ops::RangeInclusive<i16>) {
+        for slot in slots {
+            let point = Point::new(format!("p{slot}"), [f32::from(slot), 1.0]).unwrap();
+            row::insert(connection, i64::from(slot), COLLECTION.key, &point).unwrap();
+        }
+    }
+
+    /// A first search after a large import took longer than a reader may, and failed until others had done the rest.
+    #[test]
+    fn an_index_that_is_far_behind_follows_in_several_transactions() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("migrations/0001_vectors.sql")).unwrap();
+        insert(&connection, 1..=300);
+        let memory = VectorsMemory::new(&VectorsSettings::default());
+        let mut followed = Followed::begin(&COLLECTION, memory.index_settings(&COLLECTION), 300);
+        let mut newest = 300;
+        let mut round_count = 0;
+        while !followed.is_loaded {
+            followed.follow(&memory, &connection, &COLLECTION, newest, Some(Instant::now())).unwrap();
+            round_count += 1;
+            if round_count == 2 {
+                // One that is in the index, one that is not yet, and new ones meanwhile.
+                for (sequence, slot) in [(301, 5), (302, 250)] {
+                    connection.execute("DELETE FROM point WHERE slot = ?1", [slot]).unwrap();
+                    connection.execute("INSERT INTO removal VALUES (1, ?1, ?2)", [sequence, slot]).unwrap();
+                }
+                insert(&connection, 303..=400);
+                newest = 400;
+            }
+        }
+        assert!(round_count > 3, "{round_count}");
+        assert_eq!(followed.index.len(), 300 - 2 + 98);
+        let snapshot = followed.index.snapshot();
+        assert!([5, 250].iter().all(|slot| snapshot.place(*slot).is_none()));
+        assert!([1, 300, 303, 400].iter().all(|slot| snapshot.place(*slot).is_some()));
+    }
 
     /// A search that panics while it changes the index leaves it half changed: the next one must make it anew.
     #[test]
     fn an_index_that_a_panic_left_is_given_up() {
         for is_in_place in [true, false] {
             let (seat, settings) = (Seat::default(), VectorsSettings::default());
-            let collection = Collection {
-                key: 1,
-                dimensions: 2,
-                metric: larder_protocol::vectors::Metric::L2,
-                point_count: 0,
-                removals_from: 0,
-            };
-            let index_settings = VectorsMemory::new(&settings).index_settings(&collection);
+            let index_settings = VectorsMemory::new(&settings).index_settings(&COLLECTION);
             let panicked = std::thread::scope(|scope| {
                 let changing = || {
                     let mut held = seat.index.lock().unwrap();
-                    *held = Some(Followed::begin(&collection, index_settings, 0));
+                    *held = Some(Followed::begin(&COLLECTION, index_settings, 0));
                     panic!("told to panic");
                 };
                 scope.spawn(changing).join()

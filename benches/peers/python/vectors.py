@@ -373,7 +373,7 @@ def measure(size, options, base, queries):
         built[peer] = job(peer, options.programs, stage="build", data=str(data), folder=str(folder))
         if built[peer] is None:
             continue
-        built[peer]["disk_bytes"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        built[peer]["disk_bytes"] = disk_bytes(folder)
         settings[peer], points[peer] = tune(peer, str(data), str(folder), all_scores, options.programs, bool(options.points))
         if settings[peer] is not None:
             peers.append(peer)
@@ -393,6 +393,11 @@ def measure(size, options, base, queries):
         durable(size, options, data)
     shutil.rmtree(options.dir, ignore_errors=True)
     return {peer: [(share, time_us) for share, time_us, _ in points[peer]] for peer in points}
+
+
+def disk_bytes(folder):
+    """Without larder's ballast, which is as large however much is stored."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != "ballast")
 
 
 def durable(size, options, data):

@@ -162,6 +162,18 @@ fn floats(path: &Path) -> Result<Vec<f32>> {
 }
 
 impl Run {
+    /// What an insert of so many seconds answers.
+    #[must_use]
+    pub fn inserted(seconds: f64) -> Self {
+        Self { insert_seconds: seconds, build_seconds: seconds, ..Self::default() }
+    }
+
+    /// What begins with an opening of so many seconds.
+    #[must_use]
+    pub fn opened(seconds: f64) -> Self {
+        Self { open_seconds: seconds, ..Self::default() }
+    }
+
     /// Notes what one query took and found.
     pub fn add(&mut self, load: &str, time: Duration, ids: Vec<usize>) {
         let answers = self.loads.entry(load.to_owned()).or_default();

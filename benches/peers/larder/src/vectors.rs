@@ -64,7 +64,7 @@ async fn durable(job: &Job) -> Result<Run> {
     futures::future::try_join_all(callers.into_iter().map(put)).await?;
     let insert_seconds = began.elapsed().as_secs_f64();
     larder.close().await;
-    Ok(Run { insert_seconds, ..Run::default() })
+    Ok(Run::inserted(insert_seconds))
 }
 
 async fn query(job: &Job) -> Result<Run> {
@@ -73,7 +73,7 @@ async fn query(job: &Job) -> Result<Run> {
     let larder = open(&job.folder).await?;
     let notes = larder.vectors().collection("notes").open().await?;
     notes.search(job.query(0)).await?;
-    let mut run = Run { open_seconds: began.elapsed().as_secs_f64(), ..Run::default() };
+    let mut run = Run::opened(began.elapsed().as_secs_f64());
     for load in &job.loads {
         let search = |query: usize| {
             let search = notes.search(job.query(query)).k(10).fields(PointFields::NONE);

@@ -58,7 +58,7 @@ fn durable(job: &Job) -> Result<Run> {
         }
         connection.execute_batch("COMMIT")?;
     }
-    Ok(Run { insert_seconds: began.elapsed().as_secs_f64(), ..Run::default() })
+    Ok(Run::inserted(began.elapsed().as_secs_f64()))
 }
 
 fn nearest(job: &Job, load: &str, query: usize) -> Vec<usize> {
