@@ -442,6 +442,8 @@ def report(size, options, peers, built, rounds):
         print(f"{'':>12}" + "".join(f"{head:>16}" for head in heads))
         for peer, row in rows.items():
             print(f"{peer:>12}" + "".join(f"{number:>16,.4f}" if number < 10 else f"{number:>16,.1f}" for number in row))
+        if load == "insert" and "larder" in rows:
+            print(f"larder: maintenance was done {built['larder'].get('upkeep_seconds', 0):.1f} s after the first answer")
         for peer, row in rows.items():
             if peer == "larder" or "larder" not in rows:
                 continue

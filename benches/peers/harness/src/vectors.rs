@@ -67,6 +67,8 @@ pub struct Run {
     pub insert_seconds: f64,
     /// Until the last vector is found.
     pub build_seconds: f64,
+    /// From then on until maintenance in the background had nothing more to do.
+    pub upkeep_seconds: f64,
     /// From opening the folder to the first answer.
     pub open_seconds: f64,
     /// What the process has grown by once all loads ran.
