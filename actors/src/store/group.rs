@@ -57,6 +57,8 @@ pub(super) struct Group<S: Store> {
     disk_full_at: Option<Instant>,
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
+    /// Callers' writes at the last slice of maintenance.
+    write_count_before: u64,
     /// Last, so that it is given back after the connection is closed.
     _custody: Custody<S>,
 }
@@ -122,6 +124,7 @@ impl<S: Store> Group<S> {
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
+            write_count_before: 0,
             _custody: custody,
         })
     }
@@ -410,6 +413,12 @@ impl<S: Store> Group<S> {
                 }
             }
         }
+    }
+
+    /// Tells whether no caller has written since this was last asked.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let write_count = self.shared.status.write_count.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.write_count_before, write_count) == write_count
     }
 
     fn is_wal_at_limit(&self) -> bool {

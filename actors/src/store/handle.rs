@@ -4,10 +4,12 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
 use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
@@ -353,7 +355,12 @@ impl<S: Store> StoreHandle<S> {
         if !shared.status.is_in_doubt.swap(false, Ordering::AcqRel) {
             return;
         }
-        match self.find_damage(true).await {
+        let found = match select(pin!(self.find_damage(true)), pin!(self.closing())).await {
+            Either::Left((found, _)) => found,
+            // Nobody asked for it, so that a closing store does not wait for it: its statement ends with its request.
+            Either::Right(_) => return,
+        };
+        match found {
             Ok(Findings { structure, values }) => {
                 for finding in structure.iter().chain(&values) {
                     tracing::error!(store = %S::NAME, finding, "damage found after a failed commit");
@@ -370,6 +377,13 @@ impl<S: Store> StoreHandle<S> {
                 shared.status.is_in_doubt.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Returns once the store closes.
+    async fn closing(&self) {
+        let shared = &self.inner.shared;
+        // An error: the store is gone.
+        let _ = shared.commits.subscribe().wait_for(|_| shared.is_closing.load(Ordering::Acquire)).await;
     }
 
     async fn find_damage(&self, is_full: bool) -> Result<Findings> {
@@ -449,6 +463,8 @@ impl<S: Store> StoreHandle<S> {
     pub async fn close(&self, drain: Duration) -> CloseReport {
         let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
         shared.is_closing.store(true, Ordering::Release);
+        // Wakes who waits for it.
+        shared.commits.send_modify(|_| ());
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);

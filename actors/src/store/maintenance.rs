@@ -1,4 +1,5 @@
-//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log.
+//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log, and
+//! while nobody writes, the order of the full-text index.
 //!
 //! Always true: a slice is a write like any other, inside a group, undone as a whole when it fails.
 
@@ -21,7 +22,9 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
-    /// The sweep did all that one slice may do, so that there may be more.
+    /// No caller has written since the slice before.
+    is_at_rest: bool,
+    /// It did all that one slice may do, so that there may be more.
     is_full: bool,
     /// Asks for the next slice.
     again: Box<dyn Fn() + Send>,
@@ -29,11 +32,12 @@ pub(super) struct Slice {
 
 impl Slice {
     /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
-    pub(super) fn new(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
+    pub(super) fn new(settings: &StoreSettings, is_at_rest: bool, again: impl Fn() + Send + 'static) -> Self {
         Self {
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
+            is_at_rest,
             is_full: false,
             again: Box::new(again),
         }
@@ -77,6 +81,10 @@ impl<S: Store> Job<S> for Slice {
         let log_before = before(now, self.change_log_kept);
         changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
         free_pages(connection)?;
+        if self.is_at_rest && !self.is_full {
+            // What it saves a search must not be paid by whoever writes.
+            self.is_full = S::text_index(context.settings).map_or(Ok(false), |index| index.merge(connection))?;
+        }
         Ok(())
     }
 

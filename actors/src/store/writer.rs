@@ -199,7 +199,8 @@ impl<S: Store> Message<Maintain> for Writer<S> {
             // A store that is stopping sweeps on when it is opened again.
             let _ = actor.upgrade().map(|actor| actor.tell(Maintain).try_send());
         };
-        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, again)));
+        let is_at_rest = group.is_at_rest();
+        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, is_at_rest, again)));
     }
 }
 
