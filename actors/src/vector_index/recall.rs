@@ -181,13 +181,14 @@ fn check_live(index: &VectorIndex, vectors: &[Vec<f32>], live: &[bool], random: 
     assert_eq!(index.len(), live.iter().filter(|live| **live).count());
     let query = random.vector(72);
     let is_wanted = |slot: Slot| slot % 3 == 0;
-    let wanted = |chunk: &Chunk| {
+    let wanted_of = |chunk: &Chunk| {
         let mut bits = [0; CHUNK_LEN / 64];
         for (place, slot) in chunk.slots().iter().enumerate() {
             bits[place / 64] |= u64::from(is_wanted(*slot)) << (place % 64);
         }
         bits
     };
+    let wanted: Vec<_> = index.snapshot().chunks().map(wanted_of).collect();
     let mut expected = compare_all(vectors, Metric::L2, &query);
     expected.retain(|hit| live[hit.slot as usize] && is_wanted(hit.slot));
     expected.truncate(5);
