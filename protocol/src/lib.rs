@@ -8,6 +8,7 @@ pub mod change;
 pub mod chat;
 pub mod codec;
 pub mod documents;
+pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;
@@ -20,6 +21,7 @@ mod message;
 mod names;
 mod time;
 mod value;
+mod vector;
 
 pub use error::{Class, Error, Result, Written};
 pub use full_text::Tokenizer;
@@ -27,8 +29,9 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, Sequence, SessionId,
-    StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, ProducerName,
+    Sequence, SessionId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};
+pub use vector::Vector;

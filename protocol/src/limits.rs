@@ -68,3 +68,11 @@ pub const INDEX_RECORD_BYTES_MAX: usize = 1 << 20;
 pub const INDEX_KIND_BYTES_MAX: usize = 256;
 /// Most documents that one search names. Each is a bound parameter.
 pub const SEARCH_DOCUMENTS_MAX: usize = 1_000;
+/// Longest name of a model or function whose values are cached, in bytes of UTF-8.
+pub const PRODUCER_NAME_BYTES_MAX: usize = 256;
+/// Longest parameters of a model, or version of a function, in bytes of UTF-8.
+pub const PRODUCER_PARAMETERS_BYTES_MAX: usize = 4_096;
+/// Most components of a vector.
+pub const DIMENSIONS_MAX: usize = 8_192;
+/// Largest absolute value of a vector's component: the sum of 8,192 squares is far from the largest float.
+pub const COMPONENT_MAX: f32 = 1e15;

@@ -28,6 +28,7 @@ mod handles;
 mod larder;
 mod open;
 mod quarantine;
+mod rebuild;
 mod request;
 mod settings;
 mod stores;
@@ -36,11 +37,13 @@ mod supervisor;
 pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};
+pub use handles::embed_cache::{AsModel, CacheStatistics, EmbedCache, Memo, Model};
 pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
 pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, RestoredStore};
 pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::documents::DocumentsSettings;
+pub use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
@@ -51,11 +54,12 @@ pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::documents::{Document, IngestionStrategy, Node, NodeContent, Relationship};
+pub use larder_protocol::embed_cache::{CacheKey, Input};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::full_text::TextQuery;
 pub use larder_protocol::lease::{Fencing, LeaseGrant};
 pub use larder_protocol::{
-    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Tokenizer, Version, Written,
+    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Tokenizer, Vector, Version, Written,
 };
 pub use open::Builder;
 pub use request::Request;

@@ -21,16 +21,25 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
-    /// The sweep did all that one slice may do, so that there may be more.
+    /// It does what belongs to a round beside the store's own sweep.
+    is_round: bool,
+    /// It did all that one slice may do, so that there may be more.
     is_full: bool,
     /// Asks for the next slice.
     again: Box<dyn Fn() + Send>,
 }
 
 impl Slice {
-    /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
-    pub(super) fn new(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
+    /// Returns a slice of everything. `again` asks for one more: it is called when this one left work behind, so that whoever
+    /// waits goes first.
+    pub(super) fn round(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
+        Self { is_round: true, ..Self::sweep(settings, again) }
+    }
+
+    /// Returns a slice of the store's own sweep alone.
+    pub(super) fn sweep(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
         Self {
+            is_round: false,
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
@@ -72,10 +81,14 @@ impl<S: Store> Job<S> for Slice {
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
         self.is_full = S::sweep(context, ROWS_PER_SLICE)? >= ROWS_PER_SLICE;
+        if !self.is_round {
+            return Ok(());
+        }
         context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
-        changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        let pruned = changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        self.is_full |= pruned >= ROWS_PER_SLICE;
         free_pages(connection)?;
         Ok(())
     }
