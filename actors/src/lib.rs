@@ -14,5 +14,6 @@ pub mod kv;
 pub mod sqlite;
 pub mod store;
 pub mod vector_index;
+pub mod vectors;
 
 pub use error::{Error, Result};

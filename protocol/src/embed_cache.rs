@@ -18,7 +18,7 @@ use crate::lease::Fencing;
 use crate::message::message;
 use crate::names::Tag;
 use crate::time::Timestamp;
-use crate::vector::Vector;
+use crate::vectors::Vector;
 
 /// A value that was dear to compute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

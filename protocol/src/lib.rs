@@ -21,7 +21,7 @@ mod message;
 mod names;
 mod time;
 mod value;
-mod vector;
+pub mod vectors;
 
 pub use error::{Class, Error, Result, Written};
 pub use full_text::Tokenizer;
@@ -29,9 +29,8 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, ProducerName,
-    Sequence, SessionId, StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId,
+    ProducerName, Sequence, SessionId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};
-pub use vector::Vector;

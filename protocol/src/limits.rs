@@ -68,6 +68,8 @@ pub const INDEX_RECORD_BYTES_MAX: usize = 1 << 20;
 pub const INDEX_KIND_BYTES_MAX: usize = 256;
 /// Most documents that one search names. Each is a bound parameter.
 pub const SEARCH_DOCUMENTS_MAX: usize = 1_000;
+/// Longest point id, in bytes of UTF-8. It is repeated in an index page, so long ones cost every neighbour.
+pub const POINT_ID_BYTES_MAX: usize = 1024;
 /// Longest name of a model or function whose values are cached, in bytes of UTF-8.
 pub const PRODUCER_NAME_BYTES_MAX: usize = 256;
 /// Longest parameters of a model, or version of a function, in bytes of UTF-8.
@@ -76,3 +78,9 @@ pub const PRODUCER_PARAMETERS_BYTES_MAX: usize = 4_096;
 pub const DIMENSIONS_MAX: usize = 8_192;
 /// Largest absolute value of a vector's component: the sum of 8,192 squares is far from the largest float.
 pub const COMPONENT_MAX: f32 = 1e15;
+/// Most points that a search finds (`k`), and most that it leaves out before them (`offset`).
+pub const SEARCH_POINTS_MAX: usize = 10_000;
+/// Most points that a diverse search chooses from: each choice compares with all that are left.
+pub const DIVERSITY_CANDIDATES_MAX: usize = 1_000;
+/// Most vectors that one message looks for.
+pub const SEARCH_QUERIES_MAX: usize = 1_000;

@@ -28,7 +28,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use larder_actors::sqlite::presence::Presence;
 use larder_actors::sqlite::snapshot;
@@ -43,6 +43,8 @@ use crate::settings::Settings;
 use crate::stores::existing_files;
 
 const MANIFEST: &str = "manifest.json";
+/// Locked by whoever writes the snapshot. Where it lies in a folder without a manifest and nobody holds it, that process died.
+const UNFINISHED: &str = "unfinished.lock";
 /// The manifest's own version.
 const FORMAT: u32 = 1;
 /// A manifest names a handful of files; one larger than this is not ours.
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Which stores it holds.
     pub stores: Vec<StoreName>,
+    /// How much the stores' WALs grew while they were copied, which keeps them from starting over, in bytes.
+    pub wal_grown_bytes: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +71,7 @@ pub struct Snapshot {
 struct Manifest {
     format: u32,
     taken_ms: i64,
+    wal_grown_bytes: u64,
     files: Vec<ManifestFile>,
 }
 
@@ -90,11 +95,14 @@ pub(crate) fn file_name(store: StoreName) -> String {
     format!("{store}.db")
 }
 
-/// Takes a snapshot. Blocks for as long as copying takes.
+/// Takes a snapshot, and removes what processes that died left of theirs. Blocks for as long as copying takes.
 pub(crate) fn take(settings: &Settings, snapshots: &Path) -> Result<Snapshot> {
-    let folder = snapshots.join(Uuid::now_v7().to_string());
-    create_private(&folder)?;
+    create_private(snapshots)?;
+    remove_unfinished(snapshots)
+        .map_err(|e| failed(snapshots, "removing what is left of an unfinished snapshot", e))?;
+    let (folder, lock) = new_folder(snapshots)?;
     let taken = fill(settings, &folder);
+    drop(lock);
     if taken.is_err() {
         // It has no manifest, so that it is no snapshot even if this fails.
         let _ = fs::remove_dir_all(&folder);
@@ -102,20 +110,67 @@ pub(crate) fn take(settings: &Settings, snapshots: &Path) -> Result<Snapshot> {
     taken
 }
 
+/// Makes a folder that nobody takes for an unfinished one.
+fn new_folder(snapshots: &Path) -> Result<(PathBuf, Presence)> {
+    loop {
+        let folder = snapshots.join(Uuid::now_v7().to_string());
+        create_private(&folder)?;
+        let path = folder.join(UNFINISHED);
+        match Presence::alone(&path) {
+            // Between its making and its locking another process may have removed it.
+            Ok(_) if !path.exists() => {}
+            Ok(lock) => return Ok((folder, lock)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&folder, "locking it", error)),
+        }
+    }
+}
+
+/// Removes the folders of snapshots that nobody finishes any more.
+fn remove_unfinished(snapshots: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(snapshots)? {
+        let folder = entry?.path();
+        let is_ours =
+            folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Uuid>().is_ok());
+        let lock = folder.join(UNFINISHED);
+        if is_ours && lock.exists() && !folder.join(MANIFEST).exists() {
+            match Presence::alone(&lock) {
+                Ok(_lock) => fs::remove_dir_all(&folder)?,
+                // Somebody writes it.
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                // Another process removed it first.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
 fn fill(settings: &Settings, folder: &Path) -> Result<Snapshot> {
+    let deadline = Instant::now().checked_add(settings.snapshot_time_max);
     // A store that is being restored is waited for; from here on none is.
     let files = existing_files(settings);
     let present = files.iter().map(|file| Presence::shared(&presence_path(&settings.path, file.store)));
     let _present = present.collect::<std::io::Result<Vec<_>>>().map_err(|e| failed(&settings.path, "locking it", e))?;
     let pinned = snapshot::pin(&existing_files(settings))?;
     let taken_ms = Timestamp::from(SystemTime::now()).0;
-    let stores = pinned.copy_to(folder)?;
+    let wal_bytes_before = wal_bytes(settings);
+    let stores = pinned.copy_to(folder, deadline)?;
+    let wal_grown_bytes = wal_bytes(settings).saturating_sub(wal_bytes_before);
     drop(pinned);
     let describe = |store: &StoreName| describe(*store, &folder.join(file_name(*store)));
     let files = stores.iter().map(describe).collect::<Result<Vec<_>>>()?;
-    let manifest = Manifest { format: FORMAT, taken_ms, files };
+    let manifest = Manifest { format: FORMAT, taken_ms, wal_grown_bytes, files };
     write_manifest(folder, &manifest).map_err(|e| failed(folder, "writing its manifest", e))?;
+    // With a manifest it is complete, whatever else lies there.
+    let _ = fs::remove_file(folder.join(UNFINISHED));
     Ok(summary(folder, &manifest))
+}
+
+fn wal_bytes(settings: &Settings) -> u64 {
+    let wal = |store: StoreName| settings.path.join(format!("{}-wal", file_name(store)));
+    existing_files(settings).iter().filter_map(|file| fs::metadata(wal(file.store)).ok()).map(|wal| wal.len()).sum()
 }
 
 /// Lists the complete snapshots below `snapshots`, oldest first. A folder that is none is passed over.
@@ -144,8 +199,9 @@ pub fn retain(snapshots: impl AsRef<Path>, keep: usize) -> Result<Vec<Snapshot>>
     let mut found = list(snapshots)?;
     found.truncate(found.len().saturating_sub(keep));
     for snapshot in &found {
-        // The manifest goes first: what is left half-removed is then no snapshot.
-        let removed = fs::remove_file(snapshot.path.join(MANIFEST)).and_then(|()| fs::remove_dir_all(&snapshot.path));
+        // The manifest goes first: what is left half-removed is then no snapshot, but an unfinished one.
+        let removed = fs::rename(snapshot.path.join(MANIFEST), snapshot.path.join(UNFINISHED))
+            .and_then(|()| fs::remove_dir_all(&snapshot.path));
         removed.map_err(|e| failed(&snapshot.path, "removing it", e))?;
     }
     Ok(found)
@@ -215,6 +271,7 @@ fn summary(path: &Path, manifest: &Manifest) -> Snapshot {
         taken: Timestamp(manifest.taken_ms),
         bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         stores: manifest.files.iter().map(|file| file.store).collect(),
+        wal_grown_bytes: manifest.wal_grown_bytes,
     }
 }
 

@@ -33,6 +33,7 @@ use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
 use crate::handles::embed_cache::{CacheState, EmbedCache};
 use crate::handles::kv::Kv;
+use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
 use crate::quarantine;
 use crate::rebuild;
@@ -278,6 +279,12 @@ impl Larder {
         Chat::new(self.clone())
     }
 
+    /// Returns the vectors store.
+    #[must_use]
+    pub fn vectors(&self) -> Vectors {
+        Vectors::new(self.clone())
+    }
+
     /// Returns the embedding cache.
     #[must_use]
     pub fn embed_cache(&self) -> EmbedCache {
@@ -440,11 +447,12 @@ impl Larder {
     /// Writers wait for a few milliseconds while the instant is chosen, not while the files are copied; the WALs grow
     /// meanwhile. The manifest is written last: a folder without one is no snapshot. If B was written after A was
     /// acknowledged, by any process, no snapshot has B without A. It is finished, or removed, whatever the caller does; what a
-    /// crash leaves of one has no manifest, is never listed and can be removed by hand.
+    /// crash leaves of one has no manifest, is never listed, and is removed when the next one is taken.
     ///
     /// # Errors
     /// [`Overloaded`](Kind::Overloaded) when the files were too busy to be locked together;
-    /// [`Refused`](Kind::Refused) when the folder cannot be written.
+    /// [`DeadlineExceeded`](Kind::DeadlineExceeded) when copying took longer than
+    /// [`snapshot_time_max`](crate::Settings::snapshot_time_max); [`Refused`](Kind::Refused) when the folder cannot be written.
     pub async fn snapshot(&self, snapshots: impl AsRef<Path>) -> Result<Snapshot> {
         let (settings, snapshots) = (self.shared().settings.clone(), snapshots.as_ref().to_owned());
         let taken = self.shared().handle.spawn_blocking(move || backup::take(&settings, &snapshots)).await;

@@ -1,7 +1,7 @@
 //! Embedded, supervised storage runtime for local AI applications.
 //!
 //! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store, [`Larder::documents`] source documents with
-//! full-text search, [`Larder::chat`] chat memory. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
+//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
 //!
 //! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
 //! commit, checkpoint or scan runs on the caller's async threads.
@@ -39,6 +39,7 @@ pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};
 pub use handles::embed_cache::{AsModel, CacheStatistics, EmbedCache, Memo, Model};
 pub use handles::kv::{Codec, Collection, EntryOf, Kv, RawCollection, Scan};
+pub use handles::vectors::{VectorCollection, VectorCollectionBuilder, Vectors};
 pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, RestoredStore};
 pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
@@ -50,6 +51,7 @@ pub use larder_actors::sqlite::connection::Durability;
 #[cfg(feature = "failpoints")]
 pub use larder_actors::store::{Failpoint, FailpointAction};
 pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
+pub use larder_actors::vectors::VectorsSettings;
 pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
@@ -58,8 +60,9 @@ pub use larder_protocol::embed_cache::{CacheKey, Input};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::full_text::TextQuery;
 pub use larder_protocol::lease::{Fencing, LeaseGrant};
+pub use larder_protocol::vectors::{Hit, Metric, Point, PointFields, Vector};
 pub use larder_protocol::{
-    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Tokenizer, Vector, Version, Written,
+    Class, CollectionName, Error as ErrorKind, JsonText, Key, Sequence, Timestamp, Tokenizer, Version, Written,
 };
 pub use open::Builder;
 pub use request::Request;

@@ -13,6 +13,7 @@ use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
 use larder_actors::embed_cache::EmbedCacheSettings;
 use larder_actors::kv::KvSettings;
+use larder_actors::vectors::VectorsSettings;
 
 use crate::error::OpenError;
 use crate::folder::Folder;
@@ -67,6 +68,12 @@ impl Builder {
     /// Changes the key–value store's settings.
     pub fn kv(mut self, change: impl FnOnce(&mut StoreConfig<KvSettings>)) -> Self {
         change(&mut self.settings.kv);
+        self
+    }
+
+    /// Changes the vectors store's settings.
+    pub fn vectors(mut self, change: impl FnOnce(&mut StoreConfig<VectorsSettings>)) -> Self {
+        change(&mut self.settings.vectors);
         self
     }
 

@@ -47,6 +47,12 @@ impl<M: Message, T> Request<M, T> {
         self
     }
 
+    /// Returns the request for another message, made from this one.
+    pub(crate) fn into_message<N: Message>(self, make: impl FnOnce(M) -> N) -> Request<N> {
+        let Self { larder, message, options, .. } = self;
+        Request { larder, message: message.map(make), options, read_reply: Ok }
+    }
+
     pub(crate) fn set(self, set: impl FnOnce(&mut M)) -> Self {
         self.change(|message| {
             set(message);

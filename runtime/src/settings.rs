@@ -10,6 +10,7 @@ use larder_actors::documents::DocumentsSettings;
 use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
 use larder_actors::kv::KvSettings;
 use larder_actors::store::{StoreDefaults, StoreSettings};
+use larder_actors::vectors::VectorsSettings;
 use larder_protocol::Error as Kind;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,9 @@ pub struct Settings {
     pub close_deadline: Duration,
     /// How often each store gets a slice of maintenance (expired rows, old log rows). Default 1 s.
     pub maintenance_interval: Duration,
+    /// How long a snapshot may copy, before it is given up. Default 10 min. Higher: the WALs, which cannot start over
+    /// meanwhile, may grow for longer.
+    pub snapshot_time_max: Duration,
     /// Room kept back on the disk in bytes, given up when it is full, so that deletes still work. Default 16 MiB; 0: none.
     /// Lower: a commit takes no further write past half of it. A single write larger than that may need more than it gives.
     pub ballast_bytes: u64,
@@ -50,6 +54,8 @@ pub struct Settings {
     pub documents: StoreConfig<DocumentsSettings>,
     /// The chat store.
     pub chat: StoreConfig<ChatSettings>,
+    /// The vectors store.
+    pub vectors: StoreConfig<VectorsSettings>,
     /// The embedding cache, which is relaxed by default. What is said of its `common` in part is durable unless it says so.
     pub embed_cache: StoreConfig<EmbedCacheSettings>,
 }
@@ -110,10 +116,12 @@ impl Settings {
             restart_window: Duration::from_secs(5),
             close_deadline: Duration::from_secs(10),
             maintenance_interval: Duration::from_secs(1),
+            snapshot_time_max: Duration::from_secs(600),
             ballast_bytes: 16 << 20,
             kv: StoreConfig::default(),
             documents: StoreConfig::default(),
             chat: StoreConfig::default(),
+            vectors: StoreConfig::default(),
             embed_cache: StoreConfig::default(),
         }
     }
@@ -138,11 +146,34 @@ impl Settings {
         if !(1 << 10..=256 << 20).contains(&self.documents.own.document_bytes_max) {
             return Err(Kind::invalid("setting documents.own.document_bytes_max", "it is not within 1 KiB to 256 MiB"));
         }
+        self.check_vectors()?;
         check_embed_cache(&self.embed_cache.own)?;
         self.embed_cache.common.check("embed_cache.common")?;
         self.documents.common.check("documents.common")?;
         self.chat.common.check("chat.common")?;
+        self.vectors.common.check("vectors.common")?;
         self.kv.common.check("kv.common")
+    }
+
+    fn check_vectors(&self) -> larder_protocol::Result<()> {
+        let VectorsSettings { payload_bytes_max, index_bytes_max, vector_bytes_max, search_threads, .. } =
+            self.vectors.own;
+        let refuse = |name: &str, range: &str| {
+            Err(Kind::invalid(format!("setting vectors.own.{name}"), format!("it is not within {range}")))
+        };
+        if !(1 << 10..=64 << 20).contains(&payload_bytes_max) {
+            return refuse("payload_bytes_max", "1 KiB to 64 MiB");
+        }
+        if !(1 << 20..=1 << 40).contains(&index_bytes_max) {
+            return refuse("index_bytes_max", "1 MiB to 1 TiB");
+        }
+        if vector_bytes_max > 1 << 40 {
+            return refuse("vector_bytes_max", "0 to 1 TiB");
+        }
+        if !(1..=64).contains(&search_threads) {
+            return refuse("search_threads", "1 to 64");
+        }
+        Ok(())
     }
 
     /// Names the first setting in which `asked` differs, with both values.

@@ -15,6 +15,7 @@ use larder_actors::embed_cache::{Backend, EmbedCache};
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
+use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
 
@@ -28,6 +29,7 @@ pub struct Stores {
     kv: OnceCell<StoreHandle<Kv>>,
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
+    vectors: OnceCell<StoreHandle<Vectors>>,
     embed_cache: OnceCell<StoreHandle<EmbedCache>>,
     running: Running,
 }
@@ -55,10 +57,11 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 4] = [
+pub(crate) const HOSTED: [HostedStore; 5] = [
     HostedStore::of::<Kv>(),
     HostedStore::of::<Documents>(),
     HostedStore::of::<Chat>(),
+    HostedStore::of::<Vectors>(),
     HostedStore::of::<EmbedCache>(),
 ];
 
@@ -137,6 +140,16 @@ impl Hosted for Chat {
     }
 }
 
+impl Hosted for Vectors {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.vectors
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.vectors
+    }
+}
+
 impl Hosted for EmbedCache {
     const IS_CACHE: bool = true;
 
@@ -162,6 +175,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn checkpoint_if_due(&self) -> larder_actors::Result<()>;
     fn close(&self, drain: Duration) -> BoxFuture<'_, CloseReport>;
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
+    fn check_after_doubt(&self) -> BoxFuture<'_, ()>;
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
 }
 
@@ -188,6 +202,10 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>> {
         self.check(is_full).boxed()
+    }
+
+    fn check_after_doubt(&self) -> BoxFuture<'_, ()> {
+        self.check_after_doubt().boxed()
     }
 
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {

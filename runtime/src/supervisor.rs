@@ -71,6 +71,8 @@ impl Message<Round> for Supervisor {
         for store in stores {
             if is_maintenance_due {
                 store.maintain();
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { store.check_after_doubt().await });
             }
             tokio::task::spawn_blocking(move || checkpoint(&*store));
         }

@@ -4,8 +4,9 @@
 pub(crate) mod consistency;
 
 use std::path::Path;
+use std::time::Duration;
 
-use larder::{CheckDepth, Class, Larder, backup};
+use larder::{CheckDepth, Class, Larder, Written, backup};
 use tempfile::tempdir;
 
 async fn filled(folder: &Path, count: i64) -> Larder {
@@ -65,6 +66,47 @@ async fn retention_removes_the_oldest_and_never_all() {
     let removed = backup::retain(snapshots.path(), 1).unwrap();
     assert_eq!(removed, all[..3]);
     assert_eq!(backup::list(snapshots.path()).unwrap(), all[3..]);
+    larder.close().await;
+}
+
+/// What a process that died leaves is removed by the next snapshot, and nothing else is.
+#[tokio::test]
+async fn unfinished_snapshots_are_removed_unless_somebody_writes_them() {
+    let (live, snapshots) = (tempdir().unwrap(), tempdir().unwrap());
+    let larder = filled(live.path(), 10).await;
+    let complete = larder.snapshot(snapshots.path()).await.unwrap();
+    assert!(!complete.path.join("unfinished.lock").exists());
+    let folder = |name: &str, file: &str| {
+        let path = snapshots.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join(file), "").unwrap();
+        path
+    };
+    let dead = folder("0192e4a1-0000-7000-8000-000000000001", "unfinished.lock");
+    let written = folder("0192e4a1-0000-7000-8000-000000000002", "unfinished.lock");
+    let foreign = [folder("photographs", "unfinished.lock"), folder("0192e4a1-0000-7000-8000-000000000003", "notes")];
+    let writer = std::fs::File::open(written.join("unfinished.lock")).unwrap();
+    writer.lock().unwrap();
+    larder.snapshot(snapshots.path()).await.unwrap();
+    assert!(!dead.exists() && written.exists() && foreign.iter().all(|folder| folder.exists()));
+    assert_eq!(backup::list(snapshots.path()).unwrap().len(), 2);
+    drop(writer);
+    larder.snapshot(snapshots.path()).await.unwrap();
+    assert!(!written.exists() && complete.path.exists());
+    larder.close().await;
+}
+
+/// Its readers keep the WALs from starting over, so it may not go on for ever.
+#[tokio::test]
+async fn snapshot_past_its_time_is_given_up_and_leaves_nothing() {
+    let (live, snapshots) = (tempdir().unwrap(), tempdir().unwrap());
+    let builder = Larder::builder(live.path()).settings(|settings| settings.snapshot_time_max = Duration::ZERO);
+    let larder = builder.open().await.unwrap();
+    // More than is copied between two looks at the clock.
+    larder.kv().bytes("large").put("one", vec![7; 8 << 20]).await.unwrap();
+    let error = larder.snapshot(snapshots.path()).await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Deadline, Written::NotApplied), "{error}");
+    assert_eq!(snapshots.path().read_dir().unwrap().count(), 0);
     larder.close().await;
 }
 

@@ -47,3 +47,5 @@ mod support;
 #[cfg(test)]
 #[path = "../../examples/torture/harness/mod.rs"]
 mod torture;
+#[cfg(test)]
+mod vectors;

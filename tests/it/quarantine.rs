@@ -13,7 +13,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use larder::protocol::StoreName;
 use larder::protocol::change::Notice;
-use larder::{ChatMessage, CheckDepth, Class, Larder, Sequence, StoreEvent, StoreState, Written, backup};
+use larder::{
+    ChatMessage, CheckDepth, Class, Failpoint, FailpointAction, Larder, Sequence, StoreEvent, StoreState, Written,
+    backup,
+};
 use tempfile::TempDir;
 
 use crate::support::child::Child;
@@ -68,6 +71,29 @@ async fn meet_damage(larder: &Larder) {
         }
     }
     panic!("noise was read as entries");
+}
+
+/// Damage that no read has met yet, found because a commit failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_found_after_a_failed_commit_quarantines_the_store() {
+    let (folder, _snapshots) = filled().await;
+    let file = folder.path().join("kv.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // In the middle: a new key of a later collection is on the last pages.
+    let page = bytes.len() / PAGE_BYTES / 2 * PAGE_BYTES;
+    bytes[page..page + PAGE_BYTES].fill(0x5a);
+    std::fs::write(&file, &bytes).unwrap();
+    let builder =
+        Larder::builder(folder.path()).settings(|settings| settings.maintenance_interval = Duration::from_millis(10));
+    let larder = builder.open().await.unwrap();
+    larder.kv().bytes("zoo").put("before", "").await.unwrap();
+    let mut events = larder.events();
+    larder.set_failpoint(StoreName::Kv, Failpoint::Commit, FailpointAction::Fail, 1);
+    let error = larder.kv().bytes("zoo").put("key", "").await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Io, Written::NotApplied), "{error}");
+    while within(events.next()).await.unwrap().state != StoreState::Quarantined {}
+    larder.chat().session("beside").append([ChatMessage::user("served")]).await.unwrap();
+    larder.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -263,6 +263,28 @@ async fn reads_that_panic_are_counted_and_change_no_state() {
     larder.close().await;
 }
 
+/// A commit that failed may have harmed the file, and nobody would hear of it before a read meets the harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_commit_is_followed_by_a_full_check_in_the_background() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = open(&folder, 3).await;
+    assert_serves(&larder).await;
+    let checks = || larder.observe()[0].doubt_check_count;
+    assert_eq!(checks(), 0, "no commit failed yet");
+    larder.set_failpoint(StoreName::Kv, Failpoint::Commit, FailpointAction::Fail, 1);
+    let error = larder.kv().bytes("c").put("key", "").await.unwrap_err();
+    assert_eq!((error.class(), error.written()), (Class::Io, Written::NotApplied), "{error}");
+    within(async {
+        while checks() == 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    assert_serves(&larder).await;
+    assert!(larder.health().is_well);
+    larder.close().await;
+}
+
 /// A sync that failed lost committed frames for good, and the next checkpoint carried others over a sound file.
 #[tokio::test(flavor = "multi_thread")]
 async fn relaxed_store_folds_nothing_in_after_a_failed_sync() {

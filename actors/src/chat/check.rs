@@ -78,7 +78,7 @@ fn check_messages(connection: &Connection, after: Key, found: &mut dyn FnMut(Str
                 contradictions(connection, key, &message, &beside, found)?;
             }
             Err(Failure::Refused(damage)) => found(damage.to_string()),
-            Err(Failure::Sqlite(error)) => found(format!("the message {} cannot be read ({error})", key.2)),
+            Err(error) => found(format!("the message {} cannot be read ({error})", key.2)),
         }
     }
     Ok(last)

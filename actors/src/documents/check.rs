@@ -59,7 +59,7 @@ fn check_pages(
             match verify(row) {
                 Ok(()) => {}
                 Err(Failure::Refused(damage)) => found(damage.to_string()),
-                Err(Failure::Sqlite(error)) => found(format!("the row {after} cannot be read ({error})")),
+                Err(error) => found(format!("the row {after} cannot be read ({error})")),
             }
         }
         if row_count < PAGE_ROWS {
@@ -76,7 +76,7 @@ fn check_index_records(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> 
         match index_records::read(row) {
             Ok(_) => {}
             Err(Failure::Refused(damage)) => found(damage.to_string()),
-            Err(Failure::Sqlite(error)) => found(format!("an index record cannot be read ({error})")),
+            Err(error) => found(format!("an index record cannot be read ({error})")),
         }
     }
     Ok(())

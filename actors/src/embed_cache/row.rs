@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use larder_protocol::Timestamp;
 use larder_protocol::embed_cache::{CacheKey, Cached, CachedValue};
-use larder_protocol::{Timestamp, Vector};
+use larder_protocol::vectors::Vector;
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

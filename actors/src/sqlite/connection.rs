@@ -378,6 +378,31 @@ mod tests {
         }
     }
 
+    fn migrated(file: StoreFile, migrations: &'static [&'static str]) -> StoreFile {
+        StoreFile { schema: FileSchema { migrations, ..file.schema }, ..file }
+    }
+
+    /// P8. A migration that fails, as one that a crash cuts off, leaves the older schema whole.
+    #[test]
+    fn older_schema_is_brought_up_to_date_and_keeps_its_rows() {
+        const FIRST: &str = "CREATE TABLE a (b INTEGER) STRICT";
+        const SECOND: &str = "ALTER TABLE a ADD COLUMN c INTEGER NOT NULL DEFAULT 7";
+        let folder = tempfile::tempdir().unwrap();
+        let old = file(folder.path());
+        old.prepare().unwrap();
+        old.writer().unwrap().execute("INSERT INTO a (b) VALUES (1)", []).unwrap();
+
+        let broken = migrated(file(folder.path()), &[FIRST, SECOND, "CREATE TABLE a (again)"]);
+        broken.prepare().unwrap_err();
+        old.prepare().unwrap();
+
+        let new = migrated(file(folder.path()), &[FIRST, SECOND]);
+        new.prepare().unwrap();
+        let row = new.reader().unwrap().query_row("SELECT b, c FROM a", [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(row, Ok((1, 7)));
+        assert!(matches!(old.prepare().unwrap_err().kind(), Kind::Refused { .. }), "newer than this build");
+    }
+
     fn has_schema(file: &StoreFile) -> bool {
         file.reader().unwrap().query_row("SELECT count(*) FROM a", [], |row| row.get::<_, i64>(0)).is_ok()
     }

@@ -78,6 +78,14 @@ pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
+/// Returns the error that a line of SQLite's `integrity_check` stands for, if it tells of a read that failed: no page was
+/// found damaged then, it could not be had.
+pub(crate) fn of_finding(finding: &str) -> Option<rusqlite::Error> {
+    let code = finding.rsplit_once("error code=")?.1.trim().parse().ok()?;
+    let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(finding.to_owned()));
+    matches!(Fault::of(&error), Fault::Io | Fault::NoMemory | Fault::Interrupted).then_some(error)
+}
+
 /// Returns what an error of a COMMIT is: nothing of a caller's runs there, so a rule that is broken then is broken in tables
 /// that SQLite keeps for itself, such as a full-text index's, which only damage does.
 pub(crate) fn at_commit(error: rusqlite::Error) -> rusqlite::Error {

@@ -75,8 +75,14 @@ impl Running {
     }
 }
 
-/// SQLite's progress callback: `true` ends the statement.
-pub(super) fn is_over() -> bool {
+/// Whether this thread's request is over: SQLite's progress callback, where `true` ends the statement, and what a handler
+/// asks that works for long beside SQLite.
+pub(crate) fn is_over() -> bool {
     // Not `with_borrow` alone: SQLite may ask while the thread's locals are being destroyed.
     RUNNING.try_with(|running| running.borrow().as_ref().is_some_and(Running::is_over)).unwrap_or(false)
+}
+
+/// Returns SQLite's error for a statement that was ended here, for what works beside SQLite.
+pub(crate) fn interrupted() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT), None)
 }

@@ -77,20 +77,28 @@ impl Pinned {
     /// Copies each file to `folder` under its own name, verifies the copy, and answers the stores copied.
     ///
     /// # Errors
-    /// When a file cannot be read, or a copy cannot be written or is not what it should be.
-    pub fn copy_to(&self, folder: &Path) -> Result<Vec<StoreName>> {
-        self.files.iter().map(|(store, connection)| copy(*store, connection, folder).map(|()| *store)).collect()
+    /// When a file cannot be read, or a copy cannot be written or is not what it should be; [`Kind::DeadlineExceeded`] when
+    /// not every file is copied at the `deadline`: until then the WALs cannot start over.
+    pub fn copy_to(&self, folder: &Path, deadline: Option<Instant>) -> Result<Vec<StoreName>> {
+        let copy_one =
+            |(store, source): &(StoreName, Connection)| copy(*store, source, folder, deadline).map(|()| *store);
+        self.files.iter().map(copy_one).collect()
     }
 }
 
-fn copy(store: StoreName, source: &Connection, folder: &Path) -> Result<()> {
+fn copy(store: StoreName, source: &Connection, folder: &Path, deadline: Option<Instant>) -> Result<()> {
     let path = folder.join(format!("{store}.db"));
     let failed = |e| fault::describe(store, "copying its file for a snapshot", Written::NotApplied, e);
     let mut target = super::connection::create_copy(&path)?;
     {
         let backup = Backup::new(source, &mut target).map_err(failed)?;
         // The source is pinned, so that nobody's write makes the backup start over.
-        while backup.step(PAGES_PER_STEP).map_err(failed)? != StepResult::Done {}
+        while backup.step(PAGES_PER_STEP).map_err(failed)? != StepResult::Done {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let doing = "copying its file for a snapshot".to_owned();
+                return Err(Kind::DeadlineExceeded { store, doing, written: Written::NotApplied }.into());
+            }
+        }
     }
     verify(store, &target)?;
     target.close().map_err(|(_, e)| failed(e))

@@ -20,6 +20,18 @@ pub enum Failure {
     Refused(Kind),
     /// SQLite failed; what it means is decided by the extended code.
     Sqlite(rusqlite::Error),
+    /// A read in place found that it takes longer than it may there: it runs again, on a thread.
+    TooLong,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(kind) => kind.fmt(f),
+            Self::Sqlite(error) => error.fmt(f),
+            Self::TooLong => f.write_str("it takes longer than it may in place"),
+        }
+    }
 }
 
 impl From<Kind> for Failure {
@@ -40,6 +52,8 @@ impl Failure {
         match self {
             Self::Refused(kind) => kind.into(),
             Self::Sqlite(error) => fault::describe(S::NAME, doing, Written::NotApplied, error),
+            // Only a read in place may say so, and that runs again.
+            Self::TooLong => Kind::Panicked { store: S::NAME, message: doing.to_owned() }.into(),
         }
     }
 }
@@ -70,6 +84,8 @@ pub struct ReadContext<'a, S: Store> {
     pub settings: &'a S::Settings,
     /// The store's state in memory.
     pub memory: &'a S::Memory,
+    /// Whether it runs on the caller's thread, where it may take about 200 µs; see [`Failure::TooLong`].
+    pub is_in_place: bool,
 }
 
 impl<S: Store> ReadContext<'_, S> {
@@ -103,6 +119,16 @@ pub struct WriteContext<'a, S: Store> {
     pub memory: &'a S::Memory,
     pub(crate) changes: &'a mut ChangeSet,
     pub(crate) process: &'a Process,
+}
+
+impl<S: Store> ReadContext<'_, S> {
+    /// Returns the newest commit that this read sees: inside a transaction, the one that it began behind.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn newest_sequence(&self) -> Outcome<Sequence> {
+        Ok(changes::newest(self.connection)?)
+    }
 }
 
 impl<S: Store> WriteContext<'_, S> {

@@ -623,8 +623,10 @@ impl<S: Store> Group<S> {
         let error = fault::at_commit(error);
         self.note_fault(&error);
         self.rollback();
-        if Fault::of(&error) == Fault::Contention {
-            return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error));
+        match Fault::of(&error) {
+            Fault::Contention => return Err(fault::describe(S::NAME, "committing", Written::NotApplied, error)),
+            Fault::Io => self.shared.status.is_in_doubt.store(true, Ordering::Release),
+            _ => {}
         }
         if self.disk_full_at.is_some() {
             // Without room for the marker the answer would be "unknown".

@@ -30,7 +30,7 @@ use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, WalStats, next_checkpoint};
-use crate::sqlite::connection;
+use crate::sqlite::{connection, fault};
 
 /// A running store, cheap to clone.
 pub struct StoreHandle<S: Store> {
@@ -257,7 +257,7 @@ impl<S: Store> StoreHandle<S> {
         if shared.settings.reads_in_place && S::lane(&message) == ReadLane::InPlace {
             let read = |connection: &Connection| {
                 shared.failpoint(Failpoint::ReadInPlace)?;
-                S::read(&context(shared, connection, now), &message)
+                S::read(&context(shared, connection, now, true), &message)
             };
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
                 shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
@@ -267,7 +267,7 @@ impl<S: Store> StoreHandle<S> {
         }
         let store = Arc::clone(shared);
         let size_bytes = message.size_bytes();
-        let read = move |connection: &Connection| S::read(&context(&store, connection, now), &message);
+        let read = move |connection: &Connection| S::read(&context(&store, connection, now, false), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
@@ -368,6 +368,38 @@ impl<S: Store> StoreHandle<S> {
     /// # Errors
     /// When the file cannot be read at all.
     pub async fn check(&self, is_full: bool) -> Result<Vec<String>> {
+        let Findings { mut structure, values } = self.find_damage(is_full).await?;
+        structure.extend(values);
+        Ok(structure)
+    }
+
+    /// Checks the whole file after a commit that failed in a way that may have harmed it, and sets it aside if its structure
+    /// is damaged. Does nothing otherwise.
+    pub async fn check_after_doubt(&self) {
+        let shared = &self.inner.shared;
+        if !shared.status.is_in_doubt.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        match self.find_damage(true).await {
+            Ok(Findings { structure, values }) => {
+                for finding in structure.iter().chain(&values) {
+                    tracing::error!(store = %S::NAME, finding, "damage found after a failed commit");
+                }
+                if let Some(finding) = structure.into_iter().next() {
+                    shared.enter(StoreState::Quarantined, Some(finding));
+                }
+                shared.status.doubt_check_count.fetch_add(1, Ordering::Release);
+            }
+            // Damaged so far that it was set aside, or closing: there is nothing to check any more.
+            Err(_) if shared.status.check_accepts().is_err() => {}
+            Err(error) => {
+                tracing::warn!(store = %S::NAME, %error, "the check after a failed commit failed; it is tried again");
+                shared.status.is_in_doubt.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    async fn find_damage(&self, is_full: bool) -> Result<Findings> {
         let store = Arc::clone(&self.inner.shared);
         // As long as it takes: a full check reads everything.
         let options = RequestOptions { deadline: Some(Duration::MAX), ..RequestOptions::default() };
@@ -375,9 +407,10 @@ impl<S: Store> StoreHandle<S> {
             // A connection of its own: one that has searched keeps an FTS5 index's structure in memory, which
             // `integrity_check` does not renew, and would find "corruption" in what was committed since.
             let connection = store.file.reader().map_err(|error| Failure::Refused(error.kind().clone()))?;
-            let mut findings = structure_findings(&connection, is_full)?;
+            let mut findings = Findings { structure: structure_findings(&connection, is_full)?, values: Vec::new() };
             if is_full {
-                S::check(&context(&store, &connection, group::now()), &mut |finding| findings.push(finding))?;
+                let context = context(&store, &connection, group::now(), false);
+                S::check(&context, &mut |finding| findings.values.push(finding))?;
             }
             Ok(findings)
         };
@@ -440,7 +473,7 @@ impl<S: Store> StoreHandle<S> {
             Err(error) => {
                 shared.note_failed_sync(&error);
                 *slot = None;
-                Err(crate::sqlite::fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
+                Err(fault::describe(S::NAME, "checkpointing", Written::NotApplied, error))
             }
         }
     }
@@ -532,12 +565,25 @@ fn failed<S: Store>(reason: String) -> Kind {
     Kind::StoreFailed { store: S::NAME, reason, written: Written::NotApplied }
 }
 
-fn context<'a, S: Store>(shared: &'a StoreShared<S>, connection: &'a Connection, now: Timestamp) -> ReadContext<'a, S> {
-    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory }
+fn context<'a, S: Store>(
+    shared: &'a StoreShared<S>,
+    connection: &'a Connection,
+    now: Timestamp,
+    is_in_place: bool,
+) -> ReadContext<'a, S> {
+    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory, is_in_place }
 }
 
-/// What SQLite's own check finds, at most 100 findings. It takes a read that failed for damage; damage is there again the
-/// second time.
+/// Damage that a check found.
+struct Findings {
+    /// SQLite's own structures; nothing of the file can be relied on.
+    structure: Vec<String>,
+    /// Single rows that are not what was stored.
+    values: Vec<String>,
+}
+
+/// What SQLite's own check finds, at most 100 findings. It may take a read that failed for damage, and does not always say so;
+/// damage is there again the second time.
 fn structure_findings(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec<String>> {
     let findings = findings_once(connection, is_full)?;
     if findings.is_empty() { Ok(findings) } else { findings_once(connection, is_full) }
@@ -547,7 +593,10 @@ fn findings_once(connection: &Connection, is_full: bool) -> rusqlite::Result<Vec
     let sql = if is_full { "PRAGMA integrity_check" } else { "PRAGMA quick_check" };
     let mut statement = connection.prepare(sql)?;
     let findings = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    Ok(findings.into_iter().filter(|finding| finding != "ok").collect())
+    match findings.iter().find_map(|finding| fault::of_finding(finding)) {
+        Some(failed) => Err(failed),
+        None => Ok(findings.into_iter().filter(|finding| finding != "ok").collect()),
+    }
 }
 
 /// Wraps a read for a reader thread: runs it unless it was called off, and answers its caller.

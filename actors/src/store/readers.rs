@@ -51,7 +51,7 @@ impl Readers {
         Self { file, thread_count, seats, is_closed: AtomicBool::new(false), threads: Mutex::new(None) }
     }
 
-    /// Runs a short read here. `None`: every connection is in use; the read is to go to a thread.
+    /// Runs a short read here. `None`: every connection is in use, or it is not short; the read is to go to a thread.
     pub(super) fn in_place<T>(&self, name: &str, read: impl FnOnce(&Connection) -> Outcome<T>) -> Option<Result<T>> {
         let mut seat = self.take_seat()?;
         // Looked at with the seat in hand: a close takes every seat after it has said so.
@@ -65,7 +65,13 @@ impl Readers {
                 Err(error) => return Some(Err(error)),
             },
         };
-        let answer = run(self.file.store, name, connection, read);
+        let mut is_too_long = false;
+        let answer = run(self.file.store, name, connection, |connection| {
+            read(connection).inspect_err(|failure| is_too_long = matches!(failure, Failure::TooLong))
+        });
+        if is_too_long {
+            return None;
+        }
         if answer.as_ref().is_err_and(|error| !is_harmless(error)) {
             *seat = None;
         }
@@ -162,6 +168,7 @@ pub(super) fn run<T>(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Failure::Refused(kind))) => Err(kind.into()),
         Ok(Err(Failure::Sqlite(error))) => Err(fault::describe(store, name, Written::NotApplied, error)),
+        Ok(Err(Failure::TooLong)) => Err(Kind::Panicked { store, message: name.to_owned() }.into()),
         Err(_panic) => {
             tracing::error!(%store, message = name, "a read panicked");
             Err(Kind::Panicked { store, message: name.to_owned() }.into())

@@ -87,6 +87,8 @@ pub struct StoreObservation {
     pub memory_read_count: u64,
     /// Reads that found a value which does not match its checksum.
     pub damaged_read_count: u64,
+    /// Full checks of the file that the store made by itself, each after a commit that failed with an I/O error.
+    pub doubt_check_count: u64,
     /// Frames in the WAL after the newest commit.
     pub wal_frames: u32,
     /// A reader, most likely of another program, keeps the WAL from starting over.
@@ -129,6 +131,9 @@ pub(super) struct Status {
     pub(super) thread_read_count: AtomicU64,
     pub(super) memory_read_count: AtomicU64,
     pub(super) damaged_read_count: AtomicU64,
+    /// A commit failed in a way that may have harmed the file, which was not checked since.
+    pub(super) is_in_doubt: AtomicBool,
+    pub(super) doubt_check_count: AtomicU64,
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
     pub(super) is_wal_pinned: AtomicBool,
@@ -157,6 +162,8 @@ impl Status {
             thread_read_count: AtomicU64::default(),
             memory_read_count: AtomicU64::default(),
             damaged_read_count: AtomicU64::default(),
+            is_in_doubt: AtomicBool::default(),
+            doubt_check_count: AtomicU64::default(),
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
             is_wal_pinned: AtomicBool::default(),
@@ -251,6 +258,7 @@ impl Status {
             thread_read_count: read(&self.thread_read_count),
             memory_read_count: read(&self.memory_read_count),
             damaged_read_count: read(&self.damaged_read_count),
+            doubt_check_count: read(&self.doubt_check_count),
             wal_frames: self.wal_frames.load(Ordering::Relaxed),
             is_wal_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
             checkpoint_count: read(&self.checkpoint_count),

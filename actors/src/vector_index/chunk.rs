@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::coder::Coder;
+use super::index::Centre;
 use super::kernels::{BLOCK, dot};
 use super::{Metric, Slot, normalized};
 
@@ -74,8 +75,28 @@ impl Chunk {
         self.live.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether no vector can be added any more.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
         self.slots.len() == CHUNK_LEN
+    }
+
+    /// What its codes were made around. `None`: it has no codes.
+    #[must_use]
+    pub fn centre(&self) -> Option<Centre> {
+        self.coder.clone().map(Centre)
+    }
+
+    /// Forgets all vectors but those of the slots, which ascend.
+    pub(super) fn keep_only(&mut self, slots: &[Slot]) {
+        self.live = [0; CHUNK_LEN / 64];
+        let mut kept = slots.iter().peekable();
+        for (place, slot) in self.slots.iter().enumerate() {
+            while kept.next_if(|kept| *kept < slot).is_some() {}
+            if kept.next_if_eq(&slot).is_some() {
+                self.live[place / 64] |= 1 << (place % 64);
+            }
+        }
     }
 
     /// Adds a vector, as the metric compares it, behind the others. Returns how many bytes it takes as it is.

@@ -46,6 +46,10 @@ pub struct VectorIndex {
     chunks: Arc<Vec<Arc<Chunk>>>,
 }
 
+/// What codes are made around; the same mean makes the same codes.
+#[derive(Debug, Clone)]
+pub struct Centre(pub(super) Arc<Coder>);
+
 /// The vectors of a collection as they were when it was taken.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -109,43 +113,51 @@ impl VectorIndex {
         Self { settings, coder: None, centred_count: 0, live_count: 0, vector_bytes: 0, chunks: Arc::default() }
     }
 
-    /// An index whose chunks were kept as [`Chunk::to_bytes`] with the [mean](Self::mean) that it had.
-    ///
-    /// # Errors
-    /// [`Malformed`], where the bytes are no such chunks, or their slots do not ascend.
-    pub fn from_chunks<'a>(
-        settings: IndexSettings,
-        mean: Option<Vec<f32>>,
-        chunks: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Self, Malformed> {
-        let mut index = Self::new(settings);
-        index.coder = match mean {
-            Some(mean) if mean.len() == settings.dimensions => Some(Arc::new(Coder::new(mean))),
-            Some(_) => return Err(Malformed),
-            None => None,
-        };
-        for bytes in chunks {
-            index.append_chunk(bytes)?;
-        }
-        index.centred_count = if index.coder.is_some() { index.live_count } else { 0 };
-        Ok(index)
+    /// Whether codes pay, so that an index of many vectors is to have a centre.
+    #[must_use]
+    pub fn is_coded(&self) -> bool {
+        self.settings.dimensions >= CODED_DIMENSIONS_MIN
     }
 
-    fn append_chunk(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let chunk = Chunk::from_bytes(bytes, self.settings.dimensions, self.settings.metric, self.coder.clone())?;
+    /// Makes codes around this centre from now on, until there are many times more than `count` vectors.
+    pub fn set_centre(&mut self, centre: &Centre, count: usize) {
+        self.coder = Some(Arc::clone(&centre.0));
+        self.centred_count = count;
+    }
+
+    /// Makes codes around the mean of vectors, a sample of `count`, from now on.
+    pub fn find_centre_of(&mut self, sample: &[Vec<f32>], count: usize) {
+        let mut sums = vec![0.0_f64; self.settings.dimensions];
+        for vector in sample {
+            let prepared = self.settings.metric.prepared(vector);
+            sums.iter_mut().zip(prepared).for_each(|(sum, value)| *sum += f64::from(value));
+        }
+        self.set_centre(&Centre::new(mean_of(&sums, sample.len())), count);
+    }
+
+    /// Appends a chunk that was kept as [`Chunk::to_bytes`] with its [centre](Chunk::centre). `live` are the slots, ascending,
+    /// of every vector that is behind those of the index. Returns how many of them the chunk has.
+    ///
+    /// # Errors
+    /// [`Malformed`], where the bytes are no such chunk, or it lacks a live vector that lies before its last. The index is
+    /// as it was then.
+    pub fn append_kept(&mut self, bytes: &[u8], centre: Option<&Centre>, live: &[Slot]) -> Result<usize, Malformed> {
+        let coder = centre.map(|centre| Arc::clone(&centre.0));
+        let mut chunk = Chunk::from_bytes(bytes, self.settings.dimensions, self.settings.metric, coder)?;
         let last = self.chunks.last().and_then(|chunk| chunk.slots.last());
         if last >= chunk.slots.first() {
             return Err(Malformed);
         }
-        self.live_count += chunk.live_count();
-        Arc::make_mut(&mut self.chunks).push(Arc::new(chunk));
-        Ok(())
-    }
-
-    /// The mean around which codes are made, once there are enough vectors.
-    #[must_use]
-    pub fn mean(&self) -> Option<&[f32]> {
-        self.coder.as_ref().map(|coder| coder.mean())
+        let count = chunk.slots.last().map_or(0, |last| live.partition_point(|slot| slot <= last));
+        chunk.keep_only(&live[..count]);
+        if chunk.live_count() != count {
+            return Err(Malformed);
+        }
+        self.live_count += count;
+        if count > 0 {
+            Arc::make_mut(&mut self.chunks).push(Arc::new(chunk));
+        }
+        Ok(count)
     }
 
     /// How many vectors there are.
@@ -158,6 +170,24 @@ impl VectorIndex {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.live_count == 0
+    }
+
+    /// Components of each vector.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.settings.dimensions
+    }
+
+    /// How vectors are compared.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.settings.metric
+    }
+
+    /// Bytes of vectors that may be kept as they are.
+    #[must_use]
+    pub fn vector_bytes_max(&self) -> usize {
+        self.settings.vector_bytes_max
     }
 
     /// Memory in bytes, and what of it are vectors as they are.
@@ -216,7 +246,7 @@ impl VectorIndex {
     fn find_centre(&mut self) {
         let step = self.live_count.div_ceil(SAMPLE_LEN);
         let mut sums = vec![0.0_f64; self.settings.dimensions];
-        let mut count = 0;
+        let mut count = 0_usize;
         let mut vector = Vec::new();
         for (chunk, place) in
             self.chunks.iter().flat_map(|chunk| (0..chunk.slots.len()).map(move |place| (chunk, place))).step_by(step)
@@ -226,9 +256,7 @@ impl VectorIndex {
             sums.iter_mut().zip(&vector).for_each(|(sum, value)| *sum += f64::from(*value));
             count += 1;
         }
-        let mean = sums.iter().map(|sum| (sum / f64::from(count.max(1))) as f32).collect();
-        self.coder = Some(Arc::new(Coder::new(mean)));
-        self.centred_count = self.live_count;
+        self.set_centre(&Centre::new(mean_of(&sums, count)), self.live_count);
     }
 
     fn recode_one(&mut self) -> bool {
@@ -273,6 +301,24 @@ impl VectorIndex {
     }
 }
 
+fn mean_of(sums: &[f64], count: usize) -> Vec<f32> {
+    sums.iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
+}
+
+impl Centre {
+    /// The centre that is this mean.
+    #[must_use]
+    pub fn new(mean: Vec<f32>) -> Self {
+        Self(Arc::new(Coder::new(mean)))
+    }
+
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> &[f32] {
+        self.0.mean()
+    }
+}
+
 impl IndexSettings {
     /// What is live in two chunks, as one.
     fn joined(&self, first: &Chunk, second: &Chunk, coder: Option<Arc<Coder>>) -> Chunk {
@@ -297,6 +343,16 @@ impl Snapshot {
         self.chunks.iter().map(|chunk| chunk.live_count()).sum()
     }
 
+    /// Bytes of codes, or of rows, that a search for all reads at least.
+    #[must_use]
+    pub fn scan_bytes(&self, is_exact: bool) -> usize {
+        let of_one = |chunk: &Chunk| match &chunk.coder {
+            Some(coder) if !is_exact => 8 * coder.word_count() + 8,
+            _ => self.settings.dimensions,
+        };
+        self.chunks.iter().map(|chunk| chunk.slots.len() * of_one(chunk)).sum()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -317,10 +373,7 @@ impl Snapshot {
         search: &Search<'_>,
         read: impl FnMut(Slot) -> Result<Vec<f32>, E>,
     ) -> Result<Found, SearchError<E>> {
-        let normalized = match self.settings.metric {
-            Metric::Cosine => normalized(search.query),
-            Metric::Dot | Metric::L2 => search.query.to_vec(),
-        };
+        let normalized = self.settings.metric.prepared(search.query);
         if search.k == 0 {
             return Ok(Found { hits: Vec::new(), code_count: 0, row_count: 0, exact_count: 0 });
         }
@@ -411,8 +464,7 @@ impl Snapshot {
             let slot = chunk.slots[candidate.place];
             let score = match chunk.vector(candidate.place) {
                 Some(vector) => metric.score(query, vector),
-                None if metric == Metric::Cosine => metric.score(query, &normalized(&read(slot)?)),
-                None => metric.score(query, &read(slot)?),
+                None => metric.score(query, &metric.prepared(&read(slot)?)),
             };
             hits.push(Hit { slot, score });
         }
@@ -421,8 +473,18 @@ impl Snapshot {
 }
 
 impl Metric {
-    /// Higher is nearer.
-    pub(super) fn score(self, query: &[f32], vector: &[f32]) -> f32 {
+    /// Returns a vector as this compares it.
+    #[must_use]
+    pub fn prepared(self, vector: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Cosine => normalized(vector),
+            Self::Dot | Self::L2 => vector.to_vec(),
+        }
+    }
+
+    /// Returns the score of two vectors that are [prepared](Self::prepared); higher is nearer.
+    #[must_use]
+    pub fn score(self, query: &[f32], vector: &[f32]) -> f32 {
         match self {
             Self::Cosine | Self::Dot => dot(query, vector),
             Self::L2 => -distance_squared(query, vector),

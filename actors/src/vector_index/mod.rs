@@ -30,7 +30,7 @@ mod testing;
 
 pub use blob::Malformed;
 pub use chunk::{CHUNK_LEN, Chunk, ChunkBits};
-pub use index::{Found, Hit, IndexSettings, Search, SearchError, Snapshot, VectorIndex};
+pub use index::{Centre, Found, Hit, IndexSettings, Search, SearchError, Snapshot, VectorIndex};
 
 /// What a store calls a vector by: a row's number.
 pub type Slot = i64;

@@ -209,15 +209,27 @@ fn an_index_that_was_kept_answers_the_same() {
     let vectors: Vec<_> = (0..VECTORS).map(|_| random.vector(100)).collect();
     let kept = index(&vectors, Metric::L2);
     let chunks: Vec<_> = kept.snapshot().chunks().map(|chunk| chunk.to_bytes(Metric::L2)).collect();
-    let mean = kept.mean().map(<[f32]>::to_vec);
-    let read = VectorIndex::from_chunks(settings(100, Metric::L2), mean, chunks.iter().map(Vec::as_slice));
-    let read = read.expect("these are its chunks").snapshot();
+    let centre = kept.snapshot().chunks().next().and_then(Chunk::centre);
+    let mut live: Vec<Slot> = (0..VECTORS as Slot).collect();
+    let mut read = VectorIndex::new(settings(100, Metric::L2));
+    for (number, bytes) in chunks.iter().enumerate() {
+        assert!(
+            read.append_kept(bytes, centre.as_ref(), &[&[-1], live.as_slice()].concat()).is_err(),
+            "one is missing"
+        );
+        let count = read.append_kept(bytes, centre.as_ref(), &live).expect("these are its chunks");
+        assert_eq!(count, CHUNK_LEN.min(VECTORS - number * CHUNK_LEN));
+        live.drain(..count);
+    }
+    let read = read.snapshot();
     for query in &vectors[..10] {
         let hits = |snapshot: &Snapshot| search(snapshot, &vectors, query, false, K).hits;
         assert_eq!(hits(&read), hits(&kept.snapshot()));
     }
-    let twice = [chunks[0].as_slice(), chunks[0].as_slice()];
-    assert!(VectorIndex::from_chunks(settings(100, Metric::L2), kept.mean().map(<[f32]>::to_vec), twice).is_err());
+    let mut twice = VectorIndex::new(settings(100, Metric::L2));
+    let all: Vec<Slot> = (0..VECTORS as Slot).collect();
+    assert!(twice.append_kept(&chunks[0], centre.as_ref(), &all).is_ok());
+    assert!(twice.append_kept(&chunks[0], centre.as_ref(), &all).is_err());
 }
 
 /// What makes the checks above worth something: a code that says less than it should loses neighbours.

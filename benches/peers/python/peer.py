@@ -1,19 +1,20 @@
-"""The chat run's peers in Python: `peer.py langchain|llamaindex chat REQUEST`, as peer-harness starts them.
+"""The peers in Python: `peer.py langchain|llamaindex chat REQUEST` and `peer.py diskcache embed_cache REQUEST`, as
+peer-harness starts them.
 
 LangChain: SQLChatMessageHistory on SQLite, windows by trim_messages. LlamaIndex: ChatMemoryBuffer over its SQLite chat store.
 Messages, loads, script and checks are those of ../harness/src/chat; both sides must make the same ones.
 """
 
+import array
+import functools
 import json
 import os
+import random
 import sys
 import threading
 import time
 from importlib.metadata import version
 
-from llama_index.core.utils import get_tokenizer
-
-ENCODING = get_tokenizer().func.__self__  # cl100k_base: llama-index-core carries it, tiktoken would download it
 MASK = (1 << 64) - 1
 WORDS = """the of and report sales year market house which before river people found after number question answer little
 garden because window music north paper machine green winter station letter simple travel morning""".split()
@@ -38,8 +39,15 @@ def message(number):
     return ("user" if number % 2 == 0 else "assistant", " ".join(words))
 
 
+@functools.cache
+def encoding():
+    from llama_index.core.utils import get_tokenizer
+
+    return get_tokenizer().func.__self__  # cl100k_base: llama-index-core carries it, tiktoken would download it
+
+
 def tokens(text):
-    return len(ENCODING.encode(text, disallowed_special=()))
+    return len(encoding().encode(text, disallowed_special=()))
 
 
 class LangChain:
@@ -223,7 +231,135 @@ def answer(kind, request):
     return {"calls": len(latencies), "seconds": seconds, "latency": percentiles(latencies)}
 
 
+VECTORS, HOT, MANY, MISSES, DIMENSIONS = 20_000, 1_000, 1_000, 100, 384
+
+
+def text_of(number):
+    return f"text number {number}, of which a model makes a vector"
+
+
+def vector_of(number):
+    """The bytes of 32-bit floats, as entry.rs makes them."""
+    return array.array("f", [(number * 31 + at * 7) % 1_000_003 for at in range(DIMENSIONS)]).tobytes()
+
+
+def embed(text):
+    return vector_of(int(text.split()[2].rstrip(",")))
+
+
+class DiskCache:
+    durable = "not measured"
+    callers = "threads that share one cache; values are the vectors' bytes, so that nothing is pickled"
+    packages = ["diskcache"]
+
+    def __init__(self, folder):
+        import diskcache
+
+        # No limit: by default it drops what is over 1 GiB, and says nothing.
+        self.cache = diskcache.Cache(os.path.join(folder, "cache"), size_limit=1 << 40, eviction_policy="none", timeout=60)
+
+    def get_many(self, texts):
+        vectors = []
+        for text in texts:
+            vector = self.cache.get(text)
+            if vector is None:
+                vector = embed(text)
+                self.cache.set(text, vector)
+            vectors.append(vector)
+        return vectors
+
+
+def shown(vector):
+    """A vector as Rust's {:?} has it."""
+    return "[" + ", ".join(f"{component:.1f}" for component in array.array("f", vector)) + "]"
+
+
+def cache_script(peer):
+    cache, answers = peer.cache, []
+    for number in [0, 1, 2, 1]:
+        cache.set(text_of(number), vector_of(number + 5))
+        answers.append(f"count {len(cache)}")
+    for number in [0, 1, 3]:
+        found = cache.get(text_of(number))
+        answers.append(f"get {number}: " + ("None" if found is None else f"Some({shown(found)})"))
+    answers += [f"many: {shown(vector)}" for vector in peer.get_many([text_of(number) for number in [1, 7, 2, 8, 7]])]
+    answers.append(f"get 8: Some({shown(cache.get(text_of(8)))})")
+    answers.append(f"count {len(cache)}")
+    return answers
+
+
+class CacheTurn(Turn):
+    """A load over vectors; Turn's threads run it."""
+
+    def __init__(self, peer, load):
+        self.peer, self.kind = peer, load
+        self.callers = {"hit-memory": 2, "hit-sqlite": 2, "put-64": 64, "get-many": 1}[load]
+        self.made = [0] * self.callers
+        self.random = [random.Random(caller) for caller in range(self.callers)]
+        self.texts = [text_of(number) for number in range(VECTORS)]
+
+    def new_text(self, caller, more=0):
+        return text_of(1_000_000 * (caller + 1) + self.made[caller] + more)
+
+    def call(self, caller):
+        cache = self.peer.cache
+        if self.kind == "put-64":
+            text = self.new_text(caller)
+            vector = embed(text)
+            began = time.perf_counter()
+            cache.set(text, vector)
+            took = time.perf_counter() - began
+            self.made[caller] += 1
+            return took
+        if self.kind == "get-many":
+            first = self.random[caller].randrange(VECTORS - MANY)
+            asked = self.texts[first : first + MANY - MISSES] + [self.new_text(caller, more) for more in range(MISSES)]
+            began = time.perf_counter()
+            vectors = self.peer.get_many(asked)
+            took = time.perf_counter() - began
+            self.made[caller] += MISSES
+            if any(embed(text) != vector for text, vector in zip(asked, vectors)):
+                raise SystemExit("a call for many got other vectors")
+            return took
+        number = self.random[caller].randrange(HOT if self.kind == "hit-memory" else VECTORS)
+        began = time.perf_counter()
+        found = cache.get(self.texts[number])
+        took = time.perf_counter() - began
+        if array.array("f", found[:4])[0] != number * 31 % 1_000_003:
+            raise SystemExit(f"the vector of {number} is another one")
+        return took
+
+    def check(self):
+        if len(self.peer.cache) != VECTORS + sum(self.made):
+            raise SystemExit(f"{len(self.peer.cache)} vectors where {VECTORS + sum(self.made)} were put")
+
+
+def cache_answer(request):
+    if request == "About":
+        versions = ", ".join(f"{package} {version(package)}" for package in DiskCache.packages)
+        relaxed = "diskcache's defaults: WAL, synchronous=NORMAL"
+        return {"versions": versions, "durable": DiskCache.durable, "relaxed": relaxed, "callers": DiskCache.callers}
+    (name, fields), = request.items()
+    peer = DiskCache(fields["folder"])
+    if name == "Script":
+        return cache_script(peer)
+    if name == "Prepare":
+        with peer.cache.transact():
+            peer.get_many([text_of(number) for number in range(VECTORS)])
+        peer.cache.close()
+        return None
+    turn = CacheTurn(peer, fields["load"])
+    turn.run(fields["warm_up_seconds"])
+    latencies, seconds = turn.run(fields["seconds"])
+    turn.check()
+    return {"calls": len(latencies), "seconds": seconds, "latency": percentiles(latencies)}
+
+
 if __name__ == "__main__":
     peer, store, request = sys.argv[1:]
-    assert store == "chat", "this peer has no such store"
-    print(json.dumps(answer({"langchain": LangChain, "llamaindex": LlamaIndex}[peer], json.loads(request))))
+    if peer == "diskcache":
+        assert store == "embed_cache", "this peer has no such store"
+        print(json.dumps(cache_answer(json.loads(request))))
+    else:
+        assert store == "chat", "this peer has no such store"
+        print(json.dumps(answer({"langchain": LangChain, "llamaindex": LlamaIndex}[peer], json.loads(request))))

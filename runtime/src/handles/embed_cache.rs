@@ -19,7 +19,8 @@ use larder_actors::embed_cache::{Backend, EmbedCache as Store, EmbedCacheSetting
 use larder_actors::store::Notices;
 use larder_actors::{Error, Result};
 use larder_protocol::embed_cache::{CacheKey, Cached, CachedValue, Input, ListValues, Producer};
-use larder_protocol::{Error as Kind, Sequence, Tag, Vector};
+use larder_protocol::vectors::Vector;
+use larder_protocol::{Error as Kind, Sequence, Tag};
 
 pub use memo::Memo;
 pub use model::{AsModel, Model};

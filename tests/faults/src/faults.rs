@@ -203,6 +203,14 @@ pub fn arm(fault: Fault) {
     ANY_ARMED.store(true, Ordering::Release);
 }
 
+/// Tells whether an armed fault says that the file is damaged, as a file system with checksums does: a finding of damage is
+/// then the right answer, and no longer is once the fault is cleared.
+#[must_use]
+pub fn claims_damage() -> bool {
+    let armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+    armed.iter().any(|one| one.fault.error == Error::Code(ffi::SQLITE_IOERR_CORRUPTFS))
+}
+
 /// Disarms every fault and forgets how often they fired: nothing fails any more.
 pub fn clear() {
     disarm();

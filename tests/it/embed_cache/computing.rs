@@ -97,7 +97,9 @@ async fn overlapping_batches_compute_each_key_once_and_never_wait_for_each_other
                 let runs = &runs;
                 async move {
                     tokio::task::yield_now().await;
-                    missing.iter().for_each(|number| _ = runs[*number as usize].fetch_add(1, Ordering::Relaxed));
+                    for number in &missing {
+                        runs[usize::try_from(*number).unwrap()].fetch_add(1, Ordering::Relaxed);
+                    }
                     Ok::<_, Infallible>(missing.into_iter().map(vector).collect())
                 }
             };

@@ -113,7 +113,7 @@ async fn first_difference(policy: Eviction, reference: Eviction, operations: u64
         let held = larder.ask(larder::protocol::embed_cache::ContainsValues { keys: keys.clone() }).await.unwrap();
         let expected: Vec<bool> = (0..KEYS).map(|key| reference.contains(key)).collect();
         if held != expected {
-            let differs = (0..KEYS).find(|key| held[*key as usize] != expected[*key as usize]);
+            let differs = held.iter().zip(&expected).position(|(held, expected)| held != expected);
             return Some(format!("step {step}: after {what} {key}: key {differs:?}, {reference:?}"));
         }
     }
@@ -185,6 +185,7 @@ async fn settled(larder: &Larder, entries_max: u64) -> larder::CacheStatistics {
 const LIMIT: u64 = 8 << 20;
 
 /// Puts vectors of 384 components from 64 callers, and answers how large the file has been at most, in parts of the limit.
+#[expect(clippy::cast_precision_loss, reason = "numbers below 2^20, and a ratio")]
 async fn largest_file(policy: Eviction, bytes_max: Option<u64>, puts: u64) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let larder = open(folder.path(), |own| {

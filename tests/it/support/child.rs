@@ -128,6 +128,7 @@ fn runs_its_role() {
         "stranger" => crate::readers::read_until_told(words),
         "crowd" => crate::overload::crowd(words),
         "opener" => crate::quarantine::open_until_told(words),
+        "searcher" => crate::vectors::search_until_told(words),
         "embedder" => crate::embed_cache::processes::compute_until_done(words),
         "hanging-embedder" => crate::embed_cache::processes::hang(words),
         "cache-remover" => crate::embed_cache::processes::remove_until_told(words),

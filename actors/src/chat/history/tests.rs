@@ -78,6 +78,7 @@ fn fill(steps: &[Step], summary: Option<usize>) -> Filled {
         connection: &connection,
         now: Timestamp(1),
         settings: &settings,
+        memory: &(),
         changes: &mut changes,
         process: &process,
     };
@@ -173,7 +174,8 @@ fn from_memory(mut rows: Rows, ids: &[MessageId], counter: &dyn TokenCounter, as
 fn agree(steps: &[Step], summary: Option<usize>, forgets_pins: bool) -> Result<(), TestCaseError> {
     let Filled { _folder, file, settings, session } = fill(steps, summary);
     let connection = file.reader().unwrap();
-    let context = Reading { connection: &connection, now: Timestamp(1), settings: &settings, memory: &() };
+    let context =
+        Reading { connection: &connection, now: Timestamp(1), settings: &settings, memory: &(), is_in_place: false };
     for policy in [WindowPolicy::Strict, WindowPolicy::ChatMemoryBuffer] {
         let (mut rows, ids) = in_memory(&context, &session, policy == WindowPolicy::Strict);
         if forgets_pins {
