@@ -1,4 +1,5 @@
-//! How long a window of 8,192 tokens takes through the public API, at any length of the conversation, and an append.
+//! How long a window of 8,192 tokens takes through the public API, at any length of the conversation, and an append; and how
+//! long an append waits beside the largest writes there are.
 //!
 //! ```sh
 //! cargo bench --bench chat              # up to 100,000 messages; about a minute
@@ -8,6 +9,7 @@
 //! A table rather than criterion's statistics: what matters is the ratio between the lines.
 #![expect(clippy::print_stdout, reason = "a bench talks to whoever runs it")]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use larder::{ChatMessage, Larder};
@@ -60,6 +62,7 @@ async fn main() -> Result<()> {
     }
     many_sessions(&larder).await?;
     append(&larder).await?;
+    beside(&larder, most).await?;
     larder.close().await;
     Ok(())
 }
@@ -105,6 +108,50 @@ async fn append(larder: &Larder) -> Result<()> {
         println!("{:>24} {rate:>10.0} messages/s, each acknowledged durable", "");
     }
     Ok(())
+}
+
+/// The longest that another caller's append waited while one write ran.
+async fn beside(larder: &Larder, most: usize) -> Result<()> {
+    println!("{:>24} {:>10} {:>10}", "beside", "took ms", "waited ms");
+    let long = larder.chat().session(format!("window-{most}"));
+    let (took, waited) = longest_wait(larder, async { long.fork("fork").await.map(|_| ()) }).await?;
+    wait(&format!("fork-{most}"), took, waited);
+    for count in [1_000, 10_000] {
+        let chat = larder.chat().session(format!("batch-{count}"));
+        let batch: Vec<ChatMessage> = (0..count).map(message).collect();
+        let (took, waited) = longest_wait(larder, async { chat.append(batch).await.map(|_| ()) }).await?;
+        wait(&format!("batch-{count}"), took, waited);
+    }
+    Ok(())
+}
+
+async fn longest_wait(
+    larder: &Larder,
+    write: impl Future<Output = larder::Result<()>>,
+) -> Result<(Duration, Duration)> {
+    let chat = larder.chat().session("beside");
+    let is_done = Cell::new(false);
+    let neighbour = async {
+        let mut longest = Duration::ZERO;
+        while !is_done.get() {
+            let began = Instant::now();
+            chat.append([message(1)]).await?;
+            longest = longest.max(began.elapsed());
+        }
+        Ok::<_, larder::Error>(longest)
+    };
+    let timed = async {
+        let began = Instant::now();
+        let written = write.await;
+        is_done.set(true);
+        written.map(|()| began.elapsed())
+    };
+    let (took, longest) = tokio::join!(timed, neighbour);
+    Ok((took?, longest?))
+}
+
+fn wait(name: &str, took: Duration, waited: Duration) {
+    println!("{name:>24} {:>10.1} {:>10.1}", took.as_secs_f64() * 1e3, waited.as_secs_f64() * 1e3);
 }
 
 fn line(name: &str, times: &mut [Duration], held: usize) {

@@ -7,7 +7,10 @@
 //! LARDER_FRAMES=1000,2000,4000 cargo bench --bench checkpoints     # another policy: background, writer idle, writer hard
 //! ```
 //!
-//! Start at [`main`]. Both sides have the same callers, who wait for each answer, the same table, values and durability, and
+//! Two loads: keys chosen evenly, where nearly every write touches another page and checkpoints save nothing, and keys chosen by
+//! Zipf's law (exponent 0.99, as YCSB's), where a page is written many times before it has to be moved once.
+//!
+//! Start at [`main`]. Both sides have the same callers, who wait for each answer, the same tables, values and durability, and
 //! commit what is queued together: the raw side is one thread that drains a channel into one transaction. They take turns.
 //! A figure is the median of the rounds.
 //!
@@ -53,11 +56,18 @@ fn main() {
     let (duration, rounds) = (Duration::from_secs(number("LARDER_SECONDS", 20)), number("LARDER_ROUNDS", 3));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("the runtime starts");
+    for (name, keys) in [("even", Keys::even()), ("Zipf", Keys::zipf())] {
+        println!("\nkeys: {name}");
+        compare(&runtime, &keys, duration, rounds);
+    }
+}
+
+fn compare(runtime: &tokio::runtime::Runtime, keys: &Keys, duration: Duration, rounds: u64) {
     let (mut raw, mut ours) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        raw.push(runtime.block_on(measure(duration, raw_side)));
+        raw.push(runtime.block_on(measure(duration, keys, raw_side)));
         println!("round {round}, raw SQLite: {}", shown(raw[raw.len() - 1]));
-        ours.push(runtime.block_on(measure(duration, larder_side)));
+        ours.push(runtime.block_on(measure(duration, keys, larder_side)));
         println!("round {round}, larder:     {}", shown(ours[ours.len() - 1]));
     }
     let median = |side: &[Measured], read: fn(&Measured) -> f64| {
@@ -89,13 +99,17 @@ trait Side: Clone + Send + 'static {
     fn close(self) -> impl Future<Output = ()>;
 }
 
-async fn measure<S: Side, F: Future<Output = S>>(duration: Duration, open: impl FnOnce(PathBuf) -> F) -> Measured {
+async fn measure<S: Side, F: Future<Output = S>>(
+    duration: Duration,
+    keys: &Keys,
+    open: impl FnOnce(PathBuf) -> F,
+) -> Measured {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder is made");
     let side = open(folder.path().to_owned()).await;
-    load(&side, Duration::MAX, KEYS).await;
+    load(&side, Duration::MAX, None).await;
     let wal = watch(folder.path().join("kv.db-wal"));
     let began = Instant::now();
-    let mut latencies = load(&side, duration, u64::MAX).await;
+    let mut latencies = load(&side, duration, Some(keys)).await;
     let took = began.elapsed();
     let wal_bytes = wal();
     side.close().await;
@@ -111,22 +125,22 @@ async fn measure<S: Side, F: Future<Output = S>>(duration: Duration, open: impl 
     }
 }
 
-/// Lets the callers write random keys for a while, or the first `most` keys once.
-async fn load<S: Side>(side: &S, duration: Duration, most: u64) -> Vec<Duration> {
+/// Lets the callers write random keys for a while, or (`None`) each key once.
+async fn load<S: Side>(side: &S, duration: Duration, keys: Option<&Keys>) -> Vec<Duration> {
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
-            let (side, next) = (side.clone(), Arc::clone(&next));
+            let (side, next, keys) = (side.clone(), Arc::clone(&next), keys.cloned());
             tokio::spawn(async move {
                 let mut random = Random(caller * 2 + 1);
                 let mut latencies = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= most || began.elapsed() >= duration {
+                    if keys.is_none() && number >= KEYS || began.elapsed() >= duration {
                         return latencies;
                     }
-                    let key = if most == u64::MAX { random.next() % KEYS } else { number };
+                    let key = keys.as_ref().map_or(number, |keys| keys.choose(&mut random));
                     let value = random.value();
                     let asked = Instant::now();
                     side.put(key, value).await;
@@ -171,7 +185,7 @@ async fn larder_side(folder: PathBuf) -> Ours {
         let frames: Vec<u32> = text.split(',').map(|number| number.parse().expect("three numbers")).collect();
         builder = builder.kv(|kv| {
             kv.common.checkpoint.background_frames = frames[0];
-            kv.common.checkpoint.writer_idle_frames = frames[1];
+            kv.common.checkpoint.writer_soft_frames = frames[1];
             kv.common.checkpoint.writer_hard_frames = frames[2];
         });
     }
@@ -201,7 +215,10 @@ async fn raw_side(folder: PathBuf) -> Raw {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384;
              CREATE TABLE entry (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, key TEXT NOT NULL, value ANY NOT NULL,
                  format INTEGER NOT NULL, version INTEGER NOT NULL, created_ms INTEGER NOT NULL,
-                 updated_ms INTEGER NOT NULL, checksum INTEGER NOT NULL, UNIQUE (collection, key)) STRICT",
+                 updated_ms INTEGER NOT NULL, expires_ms INTEGER, tagged INTEGER NOT NULL, checksum INTEGER NOT NULL,
+                 UNIQUE (collection, key)) STRICT;
+             CREATE INDEX entry_by_expiry ON entry (expires_ms) WHERE expires_ms IS NOT NULL;
+             CREATE TABLE change_log (sequence INTEGER PRIMARY KEY, changes TEXT NOT NULL) STRICT",
         )
         .expect("the table is made");
     std::thread::spawn(move || drain(&connection, receiver));
@@ -224,14 +241,19 @@ fn drain(connection: &Connection, mut receiver: mpsc::UnboundedReceiver<Write>) 
             version += 1;
             connection
                 .prepare_cached(
-                    "INSERT INTO entry (collection, key, value, format, version, created_ms, updated_ms, checksum)
-                     VALUES ('bench', ?1, ?2, 0, ?3, ?3, ?3, ?3)
+                    "INSERT INTO entry (collection, key, value, format, version, created_ms, updated_ms, tagged, checksum)
+                     VALUES ('bench', ?1, ?2, 0, ?3, ?3, ?3, 0, ?3)
                      ON CONFLICT (collection, key) DO UPDATE SET value = excluded.value, version = excluded.version,
                          updated_ms = excluded.updated_ms, checksum = excluded.checksum",
                 )
                 .and_then(|mut put| put.execute(params![format!("{key:08}"), value, version]))
                 .expect("putting");
         }
+        let keys: Vec<String> = group.iter().map(|(key, ..)| format!("{key:08}")).collect();
+        connection
+            .prepare_cached("INSERT INTO change_log (sequence, changes) VALUES (?1, ?2)")
+            .and_then(|mut log| log.execute(params![version, keys.join(",")]))
+            .expect("logging");
         run("COMMIT").expect("committing");
         for (.., reply) in group {
             // The caller waits.
@@ -248,6 +270,36 @@ impl Side for Raw {
     }
 
     async fn close(self) {}
+}
+
+/// How keys are chosen: for each rank of popularity, how likely it or a more popular one is.
+#[derive(Clone)]
+struct Keys(Arc<Vec<f64>>);
+
+impl Keys {
+    fn even() -> Self {
+        Self::by(|_| 1.0)
+    }
+
+    fn zipf() -> Self {
+        Self::by(|rank| (rank as f64).powf(-0.99))
+    }
+
+    fn by(weight: impl Fn(u64) -> f64) -> Self {
+        let total: f64 = (1..=KEYS).map(&weight).sum();
+        let sums = (1..=KEYS).scan(0.0, |sum, rank| {
+            *sum += weight(rank) / total;
+            Some(*sum)
+        });
+        Self(Arc::new(sums.collect()))
+    }
+
+    fn choose(&self, random: &mut Random) -> u64 {
+        let chance = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let rank = self.0.partition_point(|sum| *sum <= chance) as u64;
+        // The popular ones are not neighbours: a prime that does not divide the number of keys scatters them.
+        rank.min(KEYS - 1) * 7_919 % KEYS
+    }
 }
 
 /// Numbers and bytes that cost next to nothing beside a write.

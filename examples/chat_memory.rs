@@ -8,29 +8,31 @@
 //! No model is called: what the assistant says is written down here, as a model would have said it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
 
+use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
 use larder::protocol::chat::{ChatWindow, StoredMessage};
 use larder::{ChatMessage, ChatSession, ContentBlock, Larder};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Some(folder) = std::env::args().nth(1) else {
+    let Some(folder) = std::env::args_os().nth(1) else {
         eprintln!("usage: chat_memory DIR");
         return ExitCode::from(2);
     };
-    match run(&folder).await {
+    match run(Path::new(&folder)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat_memory: {error}");
+            eprintln!("chat_memory: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(folder: &str) -> Result<()> {
+async fn run(folder: &Path) -> Result<()> {
     let larder = Larder::open(folder).await?;
     let chat = larder.chat().session("alice");
     match chat.description().await? {
@@ -107,4 +109,15 @@ async fn show_search(chat: &ChatSession, words: &str) -> Result<()> {
     }
     println!();
     Ok(())
+}
+
+/// Returns an error with everything that caused it: larder's errors say what failed, their sources say why.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

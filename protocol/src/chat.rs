@@ -26,8 +26,8 @@ pub use messages::{
     MessageOrder, MessagePage, PinMessage, PutCounts, PutSummary, Retention, TrimSession, Trimmed,
 };
 pub use sessions::{
-    ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, PutSession, SearchHit,
-    SearchMessages, SearchScope, Session,
+    ClearSession, CountSessions, DeleteSession, ForkProgress, ForkSession, Forked, GetSession, ListSessions,
+    PutSession, SearchHit, SearchMessages, SearchScope, Session, SessionPage,
 };
 pub use tokens::{MessageTokens, TokenCounts};
 pub use window::{ChatWindow, LeftOut, OrphanResult, TokenLimit, WindowPolicy};

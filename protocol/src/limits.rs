@@ -14,6 +14,8 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 pub const LEASE_NAME_BYTES_MAX: usize = 1024;
 /// Most items in one message (a batch, a list of keys, a transaction's operations).
 pub const BATCH_ITEMS_MAX: usize = 100_000;
+/// Most messages in one append: each holds the chat store's writer for about 30 µs, nearly all of it the full-text index.
+pub const APPEND_MESSAGES_MAX: usize = 10_000;
 /// Most rows in one page of a list or scan.
 pub const PAGE_ROWS_MAX: usize = 10_000;
 /// Most bytes of values that one request for several keys answers.

@@ -23,6 +23,12 @@ pub trait Message: Debug + Clone + Serialize + DeserializeOwned + Send + Sync + 
 
     /// Returns about how many bytes the message holds in memory, for admission; heap content counts.
     fn size_bytes(&self) -> usize;
+
+    /// Returns what the caller said, which is what tells two writes under one idempotency key apart: all of it, but for what a
+    /// handle worked out from the rest, such as token counts.
+    fn said(&self) -> impl Serialize {
+        self
+    }
 }
 
 /// What a caller may say beside a message.
@@ -34,9 +40,10 @@ pub struct RequestOptions {
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// Implements [`Message`]: store, reply, and the sum of what the struct holds on the heap.
+/// Implements [`Message`]: store, reply, and the sum of what the struct holds on the heap; then, where that is not all of it,
+/// what the caller said.
 macro_rules! message {
-    ($store:ident, $name:ident => $reply:ty, |$message:ident| $heap_bytes:expr) => {
+    ($store:ident, $name:ident => $reply:ty, |$message:ident| $heap_bytes:expr $(, said $said:expr)?) => {
         impl $crate::Message for $name {
             type Reply = $reply;
             const STORE: $crate::StoreName = $crate::StoreName::$store;
@@ -45,6 +52,10 @@ macro_rules! message {
                 let $message = self;
                 size_of::<Self>() + $heap_bytes
             }
+            $(fn said(&self) -> impl serde::Serialize {
+                let $message = self;
+                $said
+            })?
         }
     };
 }

@@ -132,16 +132,22 @@ fn remove_unfinished(snapshots: &Path) -> std::io::Result<()> {
         let folder = entry?.path();
         let is_ours =
             folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Uuid>().is_ok());
+        if !is_ours || folder.join(MANIFEST).exists() {
+            continue;
+        }
         let lock = folder.join(UNFINISHED);
-        if is_ours && lock.exists() && !folder.join(MANIFEST).exists() {
-            match Presence::alone(&lock) {
-                Ok(_lock) => fs::remove_dir_all(&folder)?,
-                // Somebody writes it.
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                // Another process removed it first.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        if !lock.exists() {
+            // Whoever just made it makes another one. Of a folder that is not empty nobody knows whose it is.
+            let _ = fs::remove_dir(&folder);
+            continue;
+        }
+        match Presence::alone(&lock) {
+            Ok(_lock) => fs::remove_dir_all(&folder)?,
+            // Somebody writes it.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            // Another process removed it first.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -84,11 +84,13 @@ async fn unfinished_snapshots_are_removed_unless_somebody_writes_them() {
     };
     let dead = folder("0192e4a1-0000-7000-8000-000000000001", "unfinished.lock");
     let written = folder("0192e4a1-0000-7000-8000-000000000002", "unfinished.lock");
+    let empty = snapshots.path().join("0192e4a1-0000-7000-8000-000000000004");
+    std::fs::create_dir(&empty).unwrap();
     let foreign = [folder("photographs", "unfinished.lock"), folder("0192e4a1-0000-7000-8000-000000000003", "notes")];
     let writer = std::fs::File::open(written.join("unfinished.lock")).unwrap();
     writer.lock().unwrap();
     larder.snapshot(snapshots.path()).await.unwrap();
-    assert!(!dead.exists() && written.exists() && foreign.iter().all(|folder| folder.exists()));
+    assert!(!dead.exists() && !empty.exists() && written.exists() && foreign.iter().all(|folder| folder.exists()));
     assert_eq!(backup::list(snapshots.path()).unwrap().len(), 2);
     drop(writer);
     larder.snapshot(snapshots.path()).await.unwrap();

@@ -8,8 +8,8 @@ mod search;
 mod windows;
 
 use futures::TryStreamExt;
-use larder::protocol::chat::{Retention, StoredMessage};
-use larder::protocol::{ClientMessageId, JsonText, Timestamp};
+use larder::protocol::chat::{ForkProgress, ForkSession, Forked, Retention, StoredMessage};
+use larder::protocol::{ClientMessageId, JsonText, SessionId, Timestamp};
 use larder::{ChatMessage, Class, ContentBlock, Counter, Larder, Role};
 
 /// A larder that counts words, so that tests can tell costs at a glance; its folder goes with it.
@@ -196,9 +196,10 @@ async fn sessions_are_listed_by_owner_counted_and_deleted() {
     assert_eq!(chat.count(None).await.unwrap(), 20);
     assert_eq!(chat.count(Some("ann")).await.unwrap(), 10);
     let listed = chat.sessions().owner("ann").archived(false).limit(3).await.unwrap();
-    assert_eq!(listed.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["s02", "s04", "s06"]);
-    let next = chat.sessions().owner("ann").after(listed[2].id.clone()).limit(1).await.unwrap();
-    assert_eq!(next[0].id.as_str(), "s08");
+    assert_eq!(listed.sessions.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["s02", "s04", "s06"]);
+    let next = chat.sessions().owner("ann").after(listed.next.unwrap()).await.unwrap();
+    assert_eq!(next.sessions.iter().map(|one| one.id.as_str()).next(), Some("s08"));
+    assert_eq!((next.sessions.len(), next.next), (6, None));
     assert!(chat.session("s01").delete_session().await.unwrap());
     assert_eq!(chat.count(None).await.unwrap(), 19);
 }
@@ -270,6 +271,70 @@ async fn large_session_is_gone_at_once_and_its_rows_go_in_slices() {
     }
     assert_eq!(all(&larder.chat().session("b")).await.len(), 5_000);
     assert!(larder.check(larder::CheckDepth::Full).await.unwrap().findings.is_empty());
+    larder.close().await;
+}
+
+/// More than one slice of a fork: until the last of them nobody sees anything of it.
+#[tokio::test]
+async fn long_fork_shows_with_its_last_slice() {
+    let larder = counting_words().await;
+    let chat = larder.chat().session("a");
+    let ids = chat.append((0..4_500).map(|n| ChatMessage::user(format!("message {n}")))).await.unwrap().ids;
+    chat.pin(ids[10]).await.unwrap();
+    chat.archive([ids[20], ids[4_400]]).await.unwrap();
+    chat.put_summary(ChatMessage::system("a lot was said"), ids[30]).await.unwrap();
+    let (window, before) = (texts(&chat.window(100).await.unwrap().messages), all(&chat).await);
+    let name = |name| SessionId::new(name).unwrap();
+    let slice = |progress| larder.ask(ForkSession { session: name("a"), through: None, into: name("b"), progress });
+    let first = slice(None).await.unwrap();
+    assert_eq!(first.message_count, 4_000);
+    let fork = larder.chat().session("b");
+    assert_eq!(fork.description().await.unwrap(), None);
+    assert_eq!(larder.chat().count(None).await.unwrap(), 1);
+    assert_eq!(larder.chat().search("message 10").await.unwrap().len(), 1);
+    assert_eq!(larder.check(larder::CheckDepth::Full).await.unwrap().findings, []);
+    chat.append([ChatMessage::user("later")]).await.unwrap();
+    // Rows that are no fork in the making are left alone, whoever names them.
+    let progress = first.next.unwrap();
+    for wrong in
+        [ForkProgress { fork: progress.source, ..progress }, ForkProgress { source: progress.fork, ..progress }]
+    {
+        assert_eq!(slice(Some(wrong)).await.unwrap_err().class(), Class::Conflict);
+    }
+    assert_eq!(slice(Some(progress)).await.unwrap(), Forked { message_count: 4_500, next: None });
+    assert_eq!(slice(Some(progress)).await.unwrap_err().class(), Class::Conflict);
+    assert_eq!(all(&fork).await, before);
+    assert_eq!(texts(&fork.window(100).await.unwrap().messages), window);
+    assert_eq!(larder.check(larder::CheckDepth::Full).await.unwrap().findings, []);
+}
+
+#[tokio::test]
+async fn fork_that_was_left_half_made_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let open =
+        || Larder::builder(folder.path()).chat(|chat| chat.common.durability = larder::Durability::Relaxed).open();
+    let larder = open().await.unwrap();
+    let chat = larder.chat().session("a");
+    chat.append((0..4_500).map(|n| ChatMessage::user(format!("message {n}")))).await.unwrap();
+    let (session, into) = (SessionId::new("a").unwrap(), SessionId::new("b").unwrap());
+    larder.ask(ForkSession { session, through: None, into, progress: None }).await.unwrap();
+    assert!(larder.close().await.is_clean());
+    #[expect(clippy::disallowed_methods, reason = "the folder is closed")]
+    let file = rusqlite::Connection::open(folder.path().join("chat.db")).unwrap();
+    let aged = file.execute("UPDATE session SET forming_ms = forming_ms - 3600001 WHERE name IS NULL", []).unwrap();
+    drop(file);
+    assert_eq!(aged, 1);
+    let larder = open().await.unwrap();
+    let mut notices = larder.chat().subscribe(larder::protocol::Sequence::default()).await.unwrap();
+    #[expect(clippy::disallowed_methods, reason = "looks at what the public API does not show")]
+    let file = rusqlite::Connection::open(folder.path().join("chat.db")).unwrap();
+    let count =
+        |table| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, u64>(0)).unwrap();
+    while (count("place"), count("session")) != (4_500, 1) {
+        crate::support::within(futures::StreamExt::next(&mut notices)).await.unwrap().unwrap();
+    }
+    assert_eq!(all(&larder.chat().session("a")).await.len(), 4_500);
+    assert_eq!(larder.check(larder::CheckDepth::Full).await.unwrap().findings, []);
     larder.close().await;
 }
 

@@ -284,7 +284,7 @@ fn blocking_callers_need_no_runtime() {
     let kv = larder.kv().collection::<u32>("c");
     wait(kv.put("k", &1).deadline(Duration::from_secs(10))).unwrap();
     assert_eq!(wait(kv.get("k")).unwrap(), Some(1));
-    assert_eq!(wait(kv.scan().page()).unwrap().len(), 1);
+    assert_eq!(wait(kv.scan().page()).unwrap().entries.len(), 1);
     assert!(wait(larder.close()).is_clean());
 }
 
@@ -309,7 +309,7 @@ async fn whole_life() {
     let folder = folder();
     let larder = Larder::open(folder.path()).await.unwrap();
     assert_serves(&larder).await;
-    assert_eq!(larder.kv().collection::<u32>("probe").scan().page().await.unwrap().len(), 1);
+    assert_eq!(larder.kv().collection::<u32>("probe").scan().page().await.unwrap().entries.len(), 1);
     assert!(larder.close().await.is_clean());
     let larder = Larder::open(folder.path()).await.unwrap();
     assert_serves(&larder).await;

@@ -128,7 +128,7 @@ async fn stranger_that_reads_makes_the_wal_grow_to_its_bound() {
         if wal_bytes_max < 128 << 20 {
             // In proportion: the WAL passes its usual length long before the bound.
             kv.common.checkpoint.background_frames = 250;
-            kv.common.checkpoint.writer_idle_frames = 500;
+            kv.common.checkpoint.writer_soft_frames = 500;
             kv.common.checkpoint.writer_hard_frames = 1_000;
         }
     });
@@ -193,7 +193,7 @@ async fn wal_is_bounded_where_no_background_checkpoint_ever_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let builder = Larder::builder(folder.path()).kv(|kv| {
         kv.common.checkpoint.background_frames = 250;
-        kv.common.checkpoint.writer_idle_frames = 500;
+        kv.common.checkpoint.writer_soft_frames = 500;
         kv.common.checkpoint.writer_hard_frames = 1_000;
     });
     let larder = builder.open().await.unwrap();
@@ -240,7 +240,7 @@ async fn external_replicator_is_left_every_checkpoint() {
     let open = || {
         let builder = Larder::builder(folder.path()).external_replicator().kv(|kv| {
             kv.common.checkpoint.background_frames = 250;
-            kv.common.checkpoint.writer_idle_frames = 500;
+            kv.common.checkpoint.writer_soft_frames = 500;
             kv.common.checkpoint.writer_hard_frames = 1_000;
             kv.common.checkpoint.idle = Duration::from_millis(1);
         });

@@ -293,7 +293,7 @@ async fn relaxed_store_folds_nothing_in_after_a_failed_sync() {
         kv.common.durability = larder::Durability::Relaxed;
         kv.common.checkpoint.idle = Duration::from_millis(1);
         kv.common.checkpoint.background_frames = 50;
-        kv.common.checkpoint.writer_idle_frames = 100;
+        kv.common.checkpoint.writer_soft_frames = 100;
         kv.common.checkpoint.writer_hard_frames = 200;
     });
     let builder = builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use larder_protocol::chat::{
     AppendMessages, Appended, ChatMessage, EditMessage, MessageId, MessageTokens, PutCounts, PutSummary, TokenCounts,
 };
-use larder_protocol::limits::{BATCH_ITEMS_MAX, COUNTER_ID_BYTES_MAX, ROLE_BYTES_MAX};
+use larder_protocol::limits::{APPEND_MESSAGES_MAX, BATCH_ITEMS_MAX, COUNTER_ID_BYTES_MAX, ROLE_BYTES_MAX};
 use larder_protocol::{Error as Kind, JsonText, SessionId};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -17,7 +17,7 @@ use super::place::Place;
 use super::sessions;
 use super::store::Writing;
 use crate::filter::read_json;
-use crate::store::{Outcome, check_count};
+use crate::store::Outcome;
 
 /// What became of one message of a batch before anything is written.
 enum Slot {
@@ -30,7 +30,7 @@ enum Slot {
 
 pub(super) fn append(context: &mut Writing<'_>, message: &AppendMessages) -> Outcome<Appended> {
     let AppendMessages { session, messages, counts } = message;
-    check_batch(messages.len())?;
+    check_items(messages.len(), APPEND_MESSAGES_MAX)?;
     check_counts(counts.as_ref(), messages.len())?;
     for one in messages {
         check(context, one)?;
@@ -267,8 +267,12 @@ fn check_counts(counts: Option<&TokenCounts>, message_count: usize) -> Outcome<(
 
 /// Messages are named, or appended, at least one at a time.
 pub(super) fn check_batch(count: usize) -> Outcome<()> {
-    if count == 0 {
-        return Err(Kind::invalid("batch", format!("0 items, 1 to {BATCH_ITEMS_MAX} are allowed")).into());
+    check_items(count, BATCH_ITEMS_MAX)
+}
+
+fn check_items(count: usize, count_max: usize) -> Outcome<()> {
+    if (1..=count_max).contains(&count) {
+        return Ok(());
     }
-    check_count(count)
+    Err(Kind::invalid("batch", format!("{count} items, 1 to {count_max} are allowed")).into())
 }

@@ -89,6 +89,9 @@ fn blocks_json(blocks: &[ContentBlock]) -> Outcome<String> {
     serde_json::to_string(blocks).map_err(|_| Kind::invalid("message", "its parts have no JSON form").into())
 }
 
+/// How many columns [`Columns::read`] decodes.
+pub(super) const COLUMN_COUNT: usize = 9;
+
 /// A content as it stands in its row: nothing is copied, or taken for text, before it is verified.
 pub(super) struct Columns<'a> {
     role: &'a [u8],

@@ -3,7 +3,7 @@
 use larder_protocol::chat::{MessageId, MessageTokens};
 use rusqlite::{Connection, params};
 
-use super::row::{self, COLUMNS, ReadMessage, SOURCE};
+use super::row::{self, COLUMN_COUNT, COLUMNS, ReadMessage, SOURCE};
 use super::store::Reading;
 use super::window::Row;
 use super::{links, sessions};
@@ -25,12 +25,12 @@ const CONTRADICTIONS: [(&str, &str); 4] = [
     ),
     (
         "SELECT count(*) FROM link WHERE NOT EXISTS (SELECT 1 FROM place WHERE place.session_id = link.session_id
-             AND place.archived = 0 AND place.id = link.message_id AND place.summary = 0)",
+             AND place.archived = 0 AND place.id = link.message_id AND place.flags & 2 = 0)",
         "links of tool calls belong to no message in a window",
     ),
     (
         "SELECT count(*) FROM session WHERE name IS NOT NULL AND (message_count, token_count) IS NOT
-         (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND summary = 0)",
+         (SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = session.id AND flags & 2 = 0)",
         "sessions have wrong counts",
     ),
 ];
@@ -67,7 +67,7 @@ fn check_messages(connection: &Connection, after: Key, found: &mut dyn FnMut(Str
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![after.0, after.1, after.2, PAGE_ROWS])?;
-    let (mut last, beside) = (None, COLUMNS.split(',').count());
+    let (mut last, beside) = (None, COLUMN_COUNT);
     while let Some(row) = rows.next()? {
         let key: Key = (row.get(beside)?, row.get(2)?, row.get(0)?);
         last = Some(key);

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::append::check_batch;
 use super::body::release;
-use super::place::Place;
+use super::place::{IS_SUMMARY, Place};
 use super::store::Writing;
 use super::{links, sessions};
 use crate::store::Outcome;
@@ -68,10 +68,10 @@ pub(super) fn delete_ids(
 fn delete_place(context: &Writing<'_>, session_id: i64, id: u64) -> rusqlite::Result<Option<(u64, i64, bool)>> {
     context
         .connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "DELETE FROM place WHERE session_id = ?1 AND archived IN (0, 1) AND id = ?2
-             RETURNING body_id, cost_tokens, summary",
-        )?
+             RETURNING body_id, cost_tokens, {IS_SUMMARY}"
+        ))?
         .query_row(params![session_id, id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()
 }

@@ -15,6 +15,7 @@ use larder_protocol::chat::{
 use rusqlite::{Connection, Rows, params};
 
 use super::append::find_counter;
+use super::place::{IS_NO_SUMMARY, Place};
 use super::row::{self, COLUMNS, MANDATORY_SOURCE, ReadMessage, SOURCE};
 use super::store::Reading;
 use super::tokens::{Joining, TEXT_OF_NONE, TokenCounter, count_message};
@@ -71,12 +72,13 @@ fn read_window(
 ) -> Outcome<Option<ChatWindow>> {
     // A session without rows: its window is empty, and its limits are checked all the same.
     let session_id = sessions::find_id(connection, message.session.as_str())?.unwrap_or(-1);
+    let condition = if is_strict { "1" } else { IS_NO_SUMMARY };
     let sql = format!(
-        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND (?2 OR place.summary = 0)
+        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND {condition}
          ORDER BY place.id DESC"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let newest_first = statement.query(params![session_id, is_strict])?;
+    let newest_first = statement.query([session_id])?;
     let counter_id = find_counter(connection, counter.id())?;
     let mut history = SqlHistory {
         connection,
@@ -171,8 +173,7 @@ impl Room {
 impl SqlHistory<'_> {
     /// Returns the row of a message, with its counts by this window's counter.
     #[inline]
-    fn row(&mut self, message: ReadMessage) -> Result<(Row, StoredMessage), Stop> {
-        let ReadMessage { mut stored, place } = message;
+    fn row(&mut self, place: &Place, stored: &mut StoredMessage) -> Result<Row, Stop> {
         if let Some(room) = &mut self.room {
             room.take(&stored.message)?;
         }
@@ -188,11 +189,12 @@ impl SqlHistory<'_> {
         let mut row = Row::of(stored.id, &stored.message, tokens);
         row.pinned = stored.pinned;
         row.summary = stored.summary;
-        Ok((row, stored))
+        Ok(row)
     }
 
     fn keep_beside(&mut self, message: ReadMessage) -> Result<Row, Stop> {
-        let (row, stored) = self.row(message)?;
+        let ReadMessage { place, mut stored } = message;
+        let row = self.row(&place, &mut stored)?;
         self.beside.insert(row.id, stored);
         Ok(row)
     }
@@ -212,9 +214,9 @@ impl SqlHistory<'_> {
         let Some(oldest) = oldest else { return Ok(None) };
         let id = self
             .connection
-            .prepare_cached(
-                "SELECT max(id) FROM place WHERE session_id = ?1 AND archived = 0 AND id < ?2 AND summary = 0",
-            )?
+            .prepare_cached(&format!(
+                "SELECT max(id) FROM place WHERE session_id = ?1 AND archived = 0 AND id < ?2 AND {IS_NO_SUMMARY}"
+            ))?
             .query_row(params![self.session_id, oldest.id.0], |row| row.get::<_, Option<u64>>(0))?;
         Ok(id.map(MessageId))
     }
@@ -226,8 +228,8 @@ impl History for SqlHistory<'_> {
     #[inline]
     fn older(&mut self) -> Result<Option<Row>, Stop> {
         let Some(row) = self.newest_first.next()? else { return Ok(None) };
-        let message = row::read(row, 0)?;
-        let (row, stored) = self.row(message)?;
+        let ReadMessage { place, mut stored } = row::read(row, 0)?;
+        let row = self.row(&place, &mut stored)?;
         self.read.push((row.id, Some(stored)));
         Ok(Some(row))
     }

@@ -3,17 +3,19 @@
 use larder_protocol::chat::{
     ListMessages, ListUncounted, MessageOrder, MessagePage, Role, SearchHit, SearchMessages, SearchScope, StoredMessage,
 };
+use larder_protocol::full_text::TextQuery;
 use larder_protocol::limits::SEARCH_SESSIONS_MAX;
 use larder_protocol::{Error as Kind, SessionId};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::append::find_counter;
-use super::row::{self, COLUMNS, SOURCE};
+use super::place::IS_NO_SUMMARY;
+use super::row::{self, COLUMN_COUNT, COLUMNS, SOURCE};
 use super::sessions;
 use super::store::{Chat, Reading};
 use crate::filter::{self, JsonColumn};
-use crate::full_text;
+use crate::full_text::{self, SNIPPET_BYTES_MAX};
 use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit, out_of_order, stored_name};
 
 /// A message's metadata, as filters read it.
@@ -62,7 +64,7 @@ fn part(
         MessageOrder::NewestFirst => ("<", "DESC"),
     };
     let sql = format!(
-        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = ?2 AND place.summary = 0
+        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = ?2 AND {IS_NO_SUMMARY}
              AND (?3 IS NULL OR place.id {comparison} ?3) ORDER BY place.id {order} LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -112,45 +114,85 @@ pub(super) fn uncounted(context: &Reading<'_>, message: &ListUncounted) -> Outco
     Ok(messages)
 }
 
-/// Finds the best places first; contents and snippets are read for those alone.
+/// A message that was found: where it stands, and how well it fits.
+struct Place {
+    session_id: i64,
+    archived: bool,
+    id: u64,
+    session: SessionId,
+    score: f64,
+}
+
+/// Finds the best places first; contents and snippets are read for those alone, until the answer is large enough.
 pub(super) fn search(context: &Reading<'_>, message: &SearchMessages) -> Outcome<Vec<SearchHit>> {
     check_limit(message.limit)?;
     let Some(query) = full_text::plain_query(&message.query, message.prefix)? else { return Ok(Vec::new()) };
-    let mut parameters = vec![Sql::Text(query)];
+    context.at_one_instant(|connection| {
+        let (mut hits, mut bytes) = (Vec::new(), 0);
+        for place in best(connection, message, &query)? {
+            let hit = read_hit(context, message, &query, place)?;
+            bytes += hit.message.message.size_bytes();
+            hits.push(hit);
+            if bytes >= PAGE_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(hits)
+    })
+}
+
+fn best(connection: &Connection, message: &SearchMessages, query: &str) -> Outcome<Vec<Place>> {
+    let mut parameters = vec![Sql::Text(query.to_owned())];
     let conditions = conditions(message, &mut parameters)?;
     let integer = |number: usize| Sql::Integer(i64::try_from(number).unwrap_or(i64::MAX));
     parameters.extend([integer(message.limit), integer(message.offset)]);
     let (limit, offset) = (parameters.len() - 1, parameters.len());
-    let snippet = full_text::snippet("body_text", context.settings.tokenizer);
     let sql = format!(
-        "WITH hit AS MATERIALIZED (
-             SELECT place.session_id, place.archived, place.id, place.body_id, session.name AS session,
-                 -bm25(body_text) AS score
-             FROM body_text CROSS JOIN place ON place.body_id = body_text.rowid
-                 CROSS JOIN session ON session.id = place.session_id
-                 CROSS JOIN body ON body.id = place.body_id
-             WHERE body_text MATCH ?1 AND place.summary = 0 AND session.name IS NOT NULL{conditions}
-             ORDER BY score DESC, place.id DESC, session.name LIMIT ?{limit} OFFSET ?{offset})
-         SELECT {COLUMNS}, hit.session, {snippet}, hit.score
-         FROM hit CROSS JOIN body_text ON body_text.rowid = hit.body_id
-             CROSS JOIN place ON place.session_id = hit.session_id AND place.archived = hit.archived AND place.id = hit.id
-             CROSS JOIN body ON body.id = hit.body_id
-         WHERE body_text MATCH ?1 ORDER BY hit.score DESC, hit.id DESC, hit.session"
+        "SELECT place.session_id, place.archived, place.id, session.name, -bm25(body_text) AS score
+         FROM body_text CROSS JOIN place ON place.body_id = body_text.rowid
+             CROSS JOIN session ON session.id = place.session_id
+             CROSS JOIN body ON body.id = place.body_id
+         WHERE body_text MATCH ?1 AND {IS_NO_SUMMARY} AND session.name IS NOT NULL{conditions}
+         ORDER BY score DESC, place.id DESC, session.name LIMIT ?{limit} OFFSET ?{offset}"
     );
-    let mut statement = context.connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(parameters))?;
-    let (mut hits, first) = (Vec::new(), COLUMNS.split(',').count());
+    let mut places = Vec::new();
     while let Some(row) = rows.next()? {
-        hits.push(SearchHit {
-            session: stored_name::<Chat, _>(SessionId::new(
-                row.get_ref(first)?.as_str().map_err(rusqlite::Error::from)?,
-            ))?,
-            message: row::read(row, 0)?.stored,
-            snippet: row.get(first + 1)?,
-            score: row.get(first + 2)?,
+        let session = SessionId::new(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?);
+        places.push(Place {
+            session_id: row.get(0)?,
+            archived: row.get(1)?,
+            id: row.get(2)?,
+            session: stored_name::<Chat, _>(session)?,
+            score: row.get(4)?,
         });
     }
-    Ok(hits)
+    Ok(places)
+}
+
+fn read_hit(context: &Reading<'_>, message: &SearchMessages, query: &str, place: Place) -> Outcome<SearchHit> {
+    let snippet = full_text::snippet("body_text", context.settings.tokenizer);
+    let sql = format!(
+        "SELECT {COLUMNS}, CASE WHEN octet_length(body.text) <= {SNIPPET_BYTES_MAX} THEN {snippet} END
+         FROM place CROSS JOIN body_text ON body_text.rowid = place.body_id CROSS JOIN body ON body.id = place.body_id
+         WHERE place.session_id = ?1 AND place.archived = ?2 AND place.id = ?3 AND body_text MATCH ?4"
+    );
+    let Place { session_id, archived, id, session, score } = place;
+    let mut statement = context.connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![session_id, archived, id, query])?;
+    let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let found = row::read(row, 0)?.stored;
+    let snippet = match row.get(COLUMN_COUNT)? {
+        Some(snippet) => snippet,
+        None => full_text::excerpt(&found.message.text().unwrap_or_default(), &typed(message)),
+    };
+    Ok(SearchHit { session, message: found, snippet, score })
+}
+
+/// Returns what was looked for, as [`full_text::excerpt`] takes it.
+fn typed(message: &SearchMessages) -> TextQuery {
+    if message.prefix { TextQuery::begun(&message.query) } else { TextQuery::words(&message.query) }
 }
 
 /// Returns the conditions beside the words, as SQL over numbered parameters, which are added to the list.

@@ -11,6 +11,7 @@ mod body;
 mod check;
 mod counter;
 mod edit;
+mod fork;
 mod history;
 mod links;
 mod list;

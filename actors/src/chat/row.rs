@@ -8,15 +8,17 @@ use larder_protocol::chat::{MessageId, StoredMessage};
 use larder_protocol::{Error as Kind, StoreName, Written};
 use rusqlite::{Connection, Row};
 
-use super::body::Columns;
-use super::place::{COLUMN_COUNT, Place};
+use super::body::{self, Columns};
+use super::place::{self, Place};
 use crate::store::{Failure, Outcome};
 
 /// The columns that [`read`] decodes, in its order: a place's, then its content's.
-pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place.pinned, place.summary, place.counter_id, \
-     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.ends_blank, place.holds_control_token, \
-     place.checksum, body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
+pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place.flags, place.counter_id, \
+     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.checksum, body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
      body.created_ms, body.checksum";
+
+/// How many columns [`COLUMNS`] are.
+pub(super) const COLUMN_COUNT: usize = place::COLUMN_COUNT + body::COLUMN_COUNT;
 
 /// What [`COLUMNS`] are selected from: places first, since every query names a session; a place without its content is
 /// read, too, and found damaged.
@@ -38,7 +40,7 @@ pub(super) struct ReadMessage {
 #[inline]
 pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
     let place = verified(row, first, Place::read(row, first))?;
-    let body = verified(row, first, Columns::read(row, first + COLUMN_COUNT, place.body_id))?;
+    let body = verified(row, first, Columns::read(row, first + place::COLUMN_COUNT, place.body_id))?;
     let message = verified(row, first, Ok(body.to_message()))?;
     let stored = StoredMessage {
         id: MessageId(place.id),

@@ -4,7 +4,7 @@
 //! [`sweep`], so that no write takes long.
 
 use larder_protocol::chat::{
-    ClearSession, CountSessions, DeleteSession, ForkSession, GetSession, ListSessions, MessageId, PutSession, Session,
+    ClearSession, CountSessions, DeleteSession, GetSession, ListSessions, MessageId, PutSession, Session, SessionPage,
 };
 use larder_protocol::limits::{OWNER_BYTES_MAX, SESSION_METADATA_BYTES_MAX, SESSION_TITLE_BYTES_MAX};
 use larder_protocol::{Error as Kind, JsonText, SessionId, StoreName, Timestamp, Written};
@@ -14,11 +14,12 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::append::check_object;
 use super::body::release;
+use super::place::IS_SUMMARY;
 use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::{Reading, Writing};
-use super::{edit, links};
+use super::{edit, fork, links};
 use crate::filter::{self, JsonColumn};
-use crate::store::{Failure, Outcome, check_limit};
+use crate::store::{Failure, Outcome, PAGE_BYTES_MAX, check_limit};
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
@@ -78,17 +79,17 @@ fn decode(row: &Row<'_>) -> rusqlite::Result<Option<SessionRow>> {
 }
 
 /// What is said of a session, as its checksum covers it; counts change too often for that and can be counted again.
-struct Description<'a> {
-    name: &'a str,
-    title: Option<&'a str>,
-    owner: Option<&'a str>,
-    metadata: Option<&'a str>,
-    archived: bool,
-    created_ms: i64,
+pub(super) struct Description<'a> {
+    pub(super) name: &'a str,
+    pub(super) title: Option<&'a str>,
+    pub(super) owner: Option<&'a str>,
+    pub(super) metadata: Option<&'a str>,
+    pub(super) archived: bool,
+    pub(super) created_ms: i64,
 }
 
 impl<'a> Description<'a> {
-    fn of(session: &'a Session) -> Self {
+    pub(super) fn of(session: &'a Session) -> Self {
         Self {
             name: session.id.as_str(),
             title: session.title.as_deref(),
@@ -100,7 +101,7 @@ impl<'a> Description<'a> {
     }
 
     /// Each part seeds the next one's hash; a missing one is not an empty one.
-    fn checksum(&self) -> i64 {
+    pub(super) fn checksum(&self) -> i64 {
         let seed = xxh3_64_with_seed(&self.created_ms.to_le_bytes(), u64::from(self.archived));
         let parts = [Some(self.name), self.title, self.owner, self.metadata];
         let next = |seed, part: Option<&str>| part.map_or(seed ^ 1, |part| xxh3_64_with_seed(part.as_bytes(), seed));
@@ -173,9 +174,10 @@ pub(super) fn find_client(connection: &Connection, session_id: i64, client_id: &
 pub(super) fn delete_summary(context: &Writing<'_>, session_id: i64) -> rusqlite::Result<()> {
     let body_id: Option<u64> = context
         .connection
-        .prepare_cached(
-            "DELETE FROM place INDEXED BY place_mandatory WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND summary = 1 RETURNING body_id",
-        )?
+        .prepare_cached(&format!(
+            "DELETE FROM place INDEXED BY place_mandatory
+             WHERE session_id = ?1 AND archived = 0 AND mandatory = 1 AND {IS_SUMMARY} RETURNING body_id"
+        ))?
         .query_row([session_id], |row| row.get(0))
         .optional()?;
     if let Some(body_id) = body_id {
@@ -227,7 +229,7 @@ pub(super) fn get(context: &Reading<'_>, message: &GetSession) -> Outcome<Option
     Ok(find(context.connection, message.session.as_str())?.map(|found| found.session))
 }
 
-pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec<Session>> {
+pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<SessionPage> {
     check_limit(message.limit)?;
     let owner = if message.owner.is_some() { "owner = ?1" } else { "?1 IS NULL" };
     let filter = message.filter.as_ref().map(|filter| filter::compile(filter, METADATA, &[], 5)).transpose()?;
@@ -242,15 +244,22 @@ pub(super) fn list(context: &Reading<'_>, message: &ListSessions) -> Outcome<Vec
         message.owner.clone().into(),
         after.to_owned().into(),
         message.archived.into(),
-        i64::try_from(message.limit).unwrap_or(i64::MAX).into(),
+        // One more than asked for tells whether there is a next page.
+        i64::try_from(message.limit + 1).unwrap_or(i64::MAX).into(),
     ];
     parameters.extend(filter.into_iter().flat_map(|filter| filter.parameters));
     let mut rows = statement.query(params_from_iter(parameters))?;
-    let mut sessions = Vec::new();
+    let (mut sessions, mut bytes) = (Vec::<Session>::new(), 0);
     while let Some(row) = rows.next()? {
-        sessions.push(read(row)?.session);
+        if sessions.len() == message.limit || bytes >= PAGE_BYTES_MAX {
+            let next = sessions.last().map(|last| last.id.clone());
+            return Ok(SessionPage { sessions, next });
+        }
+        let session = read(row)?.session;
+        bytes += session.size_bytes();
+        sessions.push(session);
     }
-    Ok(sessions)
+    Ok(SessionPage { sessions, next: None })
 }
 
 pub(super) fn count(context: &Reading<'_>, message: &CountSessions) -> Outcome<u64> {
@@ -334,68 +343,18 @@ fn delete_rows(connection: &Connection, id: i64, rows_max: usize) -> rusqlite::R
     Ok(places.len())
 }
 
-/// Deletes rows of sessions that were deleted or cleared.
+/// Deletes rows of sessions that were deleted or cleared, and of forks that were left half made.
 pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize> {
     let unnamed: Option<i64> = context
         .connection
-        .prepare_cached("SELECT id FROM session WHERE name IS NULL LIMIT 1")?
-        .query_row([], |row| row.get(0))
+        .prepare_cached(
+            "SELECT id FROM session WHERE name IS NULL AND (forming_ms IS NULL OR forming_ms < ?1) LIMIT 1",
+        )?
+        .query_row([context.now.0.saturating_sub(fork::IDLE_MS_MAX)], |row| row.get(0))
         .optional()?;
     let Some(id) = unnamed else { return Ok(0) };
     edit::erase_securely(context)?;
     let deleted = delete_rows(context.connection, id, rows_max)?;
     context.changed_all("sweep", "");
     Ok(deleted)
-}
-
-pub(super) fn fork(context: &mut Writing<'_>, message: &ForkSession) -> Outcome<u64> {
-    let ForkSession { session, through, into } = message;
-    let found = find(context.connection, session.as_str())?;
-    let from = found.ok_or_else(|| Kind::NotFound { what: format!("session {:?}", session.as_str()) })?;
-    if find_id(context.connection, into.as_str())?.is_some() {
-        let what = format!("session {:?}", into.as_str());
-        return Err(Kind::Conflict { what, expected: "no session".to_owned(), found: "a session".to_owned() }.into());
-    }
-    if let Some(id) = through
-        && find_message(context.connection, from.id, *id)?.is_none()
-    {
-        return Err(Kind::NotFound { what: format!("message {id} in session {:?}", session.as_str()) }.into());
-    }
-    let last = through.map_or(i64::MAX.unsigned_abs(), |id| id.0);
-    let said = Description { name: into.as_str(), created_ms: context.now.0, ..Description::of(&from.session) };
-    let id = said.insert(context.connection, context.now)?;
-    let summary_through = from.session.summary_through.map(|id| id.0).filter(|covered| *covered <= last);
-    let with_summary = summary_through.is_some();
-    copy_rows(context.connection, from.id, id, last, with_summary)?;
-    let copied = context
-        .connection
-        .prepare_cached(
-            "UPDATE session SET summary_through = ?2,
-                 message_count = (SELECT count(*) FROM place WHERE session_id = ?1 AND summary = 0),
-                 token_count = (SELECT coalesce(sum(cost_tokens), 0) FROM place WHERE session_id = ?1 AND summary = 0)
-             WHERE id = ?1 RETURNING message_count",
-        )?
-        .query_row(params![id, summary_through], |row| row.get(0))?;
-    context.changed_all("fork", into.as_str());
-    Ok(copied)
-}
-
-/// The contents stay where they are: only places and links are copied.
-fn copy_rows(connection: &Connection, from: i64, to: i64, last: u64, with_summary: bool) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO place (session_id, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum)
-             SELECT ?2, archived, id, body_id, pinned, summary, mandatory, counter_id, text_tokens,
-                 spaced_text_tokens, cost_tokens, ends_blank, holds_control_token, client_id, checksum
-             FROM place WHERE session_id = ?1 AND ((summary = 0 AND id <= ?3) OR (summary = 1 AND ?4))",
-        )?
-        .execute(params![from, to, last, with_summary])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO link (session_id, call_id, message_id, is_answer)
-             SELECT ?2, call_id, message_id, is_answer FROM link WHERE session_id = ?1 AND message_id <= ?3",
-        )?
-        .execute(params![from, to, last])?;
-    Ok(())
 }

@@ -10,7 +10,7 @@ use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::counter::Counter;
-use super::{append, check, edit, history, list, sessions, trim};
+use super::{append, check, edit, fork, history, list, sessions, trim};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
@@ -105,7 +105,7 @@ handlers! {
         write PinMessage => edit::pin;
         make_room TrimSession => trim::trim;
         write PutSession => sessions::put;
-        write ForkSession => sessions::fork;
+        write ForkSession => fork::fork;
         make_room DeleteSession => sessions::delete;
         make_room ClearSession => sessions::clear;
         sized GetWindow where |message| !message.may_take_long => history::window;

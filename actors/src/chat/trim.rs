@@ -9,6 +9,7 @@ use larder_protocol::Error as Kind;
 use larder_protocol::chat::{MessageId, Retention, TrimSession, Trimmed};
 use rusqlite::params;
 
+use super::place::IS_NO_SUMMARY;
 use super::store::Writing;
 use super::{edit, sessions};
 use crate::store::Outcome;
@@ -88,10 +89,10 @@ fn oldest(context: &Writing<'_>, session_id: i64, after: Option<MessageId>) -> O
 fn remaining(context: &Writing<'_>, found: &sessions::SessionRow) -> Outcome<Remaining> {
     let (message_count, token_count): (u64, u64) = context
         .connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT count(*), coalesce(sum(cost_tokens), 0) FROM place INDEXED BY place_mandatory
-             WHERE session_id = ?1 AND archived IN (0, 1) AND mandatory = 1 AND summary = 0",
-        )?
+             WHERE session_id = ?1 AND archived IN (0, 1) AND mandatory = 1 AND {IS_NO_SUMMARY}"
+        ))?
         .query_row([found.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Remaining {
         message_count: found.session.message_count.saturating_sub(message_count),

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use larder_protocol::full_text::TextQuery;
+use larder_protocol::full_text::{Term, TextQuery};
 
 use super::SNIPPET_WORDS;
 use super::query::{words, words_with_places};
@@ -16,8 +16,8 @@ pub const SNIPPET_BYTES_MAX: usize = 16 << 10;
 const WORDS_BEFORE: usize = 4;
 
 /// Returns the part of a text around the first word of the query, each such word between `[` and `]`; `…` where text is
-/// left out. A word counts when it is written as in the query, in capitals or not; where none is, the beginning is
-/// returned.
+/// left out. A word counts when it is written as in the query, in capitals or not, or begins as a prefix does; where none
+/// is, the beginning is returned.
 ///
 /// # Examples
 /// ```
@@ -29,9 +29,13 @@ const WORDS_BEFORE: usize = 4;
 /// ```
 #[must_use]
 pub fn excerpt(text: &str, query: &TextQuery) -> String {
-    let terms = query.required.iter().chain(&query.alternatives);
-    let wanted: HashSet<String> = terms.flat_map(|term| words(term.text())).map(str::to_lowercase).collect();
-    let is_wanted = |word: &str| wanted.contains(&word.to_lowercase());
+    let terms = || query.required.iter().chain(&query.alternatives);
+    let wanted: HashSet<String> = terms().flat_map(|term| words(term.text())).map(str::to_lowercase).collect();
+    let begun: Vec<String> = terms().filter_map(beginning).collect();
+    let is_wanted = |word: &str| {
+        let word = word.to_lowercase();
+        wanted.contains(&word) || begun.iter().any(|beginning| word.starts_with(beginning))
+    };
     let first = words_with_places(text).position(|(_, word)| is_wanted(word)).unwrap_or(0);
     let skipped = first.saturating_sub(WORDS_BEFORE);
     let mut shown = words_with_places(text).skip(skipped).take(SNIPPET_WORDS).peekable();
@@ -50,4 +54,24 @@ pub fn excerpt(text: &str, query: &TextQuery) -> String {
         excerpt.push('…');
     }
     excerpt
+}
+
+/// Returns the word of a term that may be only the beginning of one.
+fn beginning(term: &Term) -> Option<String> {
+    match term {
+        Term::Prefix(text) => words(text).last().map(str::to_lowercase),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_was_begun_is_shown() {
+        let long = "x ".repeat(100) + "the Warehouses of Leipzig";
+        assert_eq!(excerpt(&long, &TextQuery::begun("leipzig ware")), "…x x x the [Warehouses] of [Leipzig]");
+        assert!(excerpt(&long, &"ware".into()).starts_with("x x x"));
+    }
 }

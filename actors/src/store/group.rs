@@ -262,25 +262,27 @@ impl<S: Store> Group<S> {
     }
 
     /// Checkpoints between two groups, where the policy says so.
-    pub(super) fn checkpoint_if_due(&mut self, somebody_waits: bool) {
-        self.guarded(|group| group.checkpoint_past_caps(somebody_waits));
+    pub(super) fn checkpoint_if_due(&mut self) {
+        self.guarded(Self::checkpoint_past_caps);
     }
 
-    fn checkpoint_past_caps(&mut self, somebody_waits: bool) {
-        let wal_frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
+    fn checkpoint_past_caps(&mut self) {
+        let wal = self.shared.status.wal();
+        let wal_frames = wal.frames;
         let policy = &self.settings.checkpoint;
         // While a reader pins the WAL, one more attempt pays only once there is more to move. Past the cap that is soon: a
         // reader of a few µs may have kept the WAL from starting over, and the next attempt moves little.
         let is_past_cap = wal_frames >= policy.writer_hard_frames;
         let least_frames = policy.background_frames.min(if is_past_cap { RETRY_FRAMES } else { u32::MAX });
         let grown_frames = wal_frames.checked_sub(self.attempted_at_frames).unwrap_or(wal_frames);
-        let is_due = grown_frames >= least_frames && writer_must_checkpoint(wal_frames, somebody_waits, policy);
+        let is_due = grown_frames >= least_frames && writer_must_checkpoint(wal, policy);
         let is_due = is_due || self.outgrows_ballast();
         if self.began.is_some() || self.shared.is_replicated || !is_due {
             return;
         }
-        self.attempted_at_frames = wal_frames;
-        self.checkpoint(CheckpointMode::Passive);
+        if self.checkpoint(CheckpointMode::Passive) {
+            self.attempted_at_frames = wal_frames;
+        }
     }
 
     /// Tells whether folding the WAL into the main file makes that grow by more than the ballast could give on a full disk:
@@ -435,21 +437,25 @@ impl<S: Store> Group<S> {
         self.checkpoint(CheckpointMode::Truncate);
     }
 
-    /// Checkpoints without waiting for anybody.
-    fn checkpoint(&mut self, mode: CheckpointMode) {
+    /// Checkpoints without waiting for anybody. Answers false where the background was at it, which may leave little to do.
+    fn checkpoint(&mut self, mode: CheckpointMode) -> bool {
         if self.shared.is_replicated || self.shared.is_wal_unsynced() {
-            return;
+            return true;
         }
         // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
         let result = crate::sqlite::connection::without_waiting(&mut self.connection, |connection| {
             checkpoint::checkpoint(connection, mode)
         });
         match result {
-            Ok(result) => self.shared.note_checkpoint(mode, result),
+            Ok(result) => {
+                self.shared.note_checkpoint(mode, result);
+                result.is_some()
+            }
             // The data is safe in the WAL; the next checkpoint tries again.
             Err(error) => {
                 self.shared.note_failed_sync(&error);
                 tracing::warn!(store = %S::NAME, %error, "checkpoint by the writer failed");
+                true
             }
         }
     }

@@ -29,7 +29,7 @@ use super::ticket::{CalledOff, Ticket};
 use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
-use crate::sqlite::checkpoint::{self, CheckpointMode, WalStats, next_checkpoint};
+use crate::sqlite::checkpoint::{self, CheckpointMode, next_checkpoint};
 use crate::sqlite::{connection, fault};
 
 /// A running store, cheap to clone.
@@ -437,13 +437,7 @@ impl<S: Store> StoreHandle<S> {
     /// When SQLite cannot read or write the files; nothing is lost then.
     pub fn checkpoint_if_due(&self) -> Result<()> {
         let shared = &self.inner.shared;
-        let wal = WalStats {
-            frames: shared.status.wal_frames.load(Ordering::Relaxed),
-            checkpointed_frames: shared.status.wal_checkpointed_frames.load(Ordering::Relaxed),
-            is_pinned: shared.status.is_wal_pinned.load(Ordering::Relaxed),
-            idle_for: shared.status.idle_for(),
-        };
-        match next_checkpoint(wal, &shared.settings.checkpoint) {
+        match next_checkpoint(shared.status.wal(), &shared.settings.checkpoint) {
             Some(mode) if !shared.is_replicated && !shared.is_wal_unsynced() && !self.is_stopped() => {
                 self.checkpoint(mode)
             }
@@ -464,7 +458,7 @@ impl<S: Store> StoreHandle<S> {
             none => none.insert(self.inner.shared.file.checkpointer()?),
         };
         let shared = &self.inner.shared;
-        let done = shared.failpoint(Failpoint::Checkpoint).and_then(|()| checkpoint::checkpoint(connection, mode));
+        let done = shared.failpoint(Failpoint::Checkpoint).and_then(|()| checkpoint::close_in(connection, mode));
         match done {
             Ok(result) => {
                 self.inner.shared.note_checkpoint(mode, result);

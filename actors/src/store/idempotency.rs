@@ -11,9 +11,9 @@ use super::context::{Failure, Outcome};
 /// Outcomes are small; one past this was not written by larder.
 const OUTCOME_BYTES_MAX: usize = 1 << 30;
 
-/// A message's identity: postcard's documented format, hashed, so that it is the same in every build.
+/// A message's identity: what its caller said in postcard's documented format, hashed, so that it is the same in every build.
 pub(super) fn hash<M: Message>(message: &M) -> Outcome<[u8; 16]> {
-    let bytes = codec::encode(Codec::Postcard, &(M::NAME, message))?;
+    let bytes = codec::encode(Codec::Postcard, &(M::NAME, message.said()))?;
     Ok(xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes())
 }
 

@@ -20,7 +20,7 @@ use super::status::{Status, StoreEvent, StoreState};
 use super::{Store, group};
 use crate::error::{Error, Result};
 use crate::sqlite::ballast::Ballast;
-use crate::sqlite::checkpoint::{CheckpointMode, CheckpointResult};
+use crate::sqlite::checkpoint::{CheckpointMode, CheckpointResult, is_background_due};
 use crate::sqlite::connection::{Durability, StoreFile};
 use crate::sqlite::fault;
 use crate::sqlite::presence::Presence;
@@ -201,9 +201,13 @@ impl<S: Store> StoreShared<S> {
     /// Notes the WAL's length after a commit.
     pub(super) fn note_wal(&self, wal: CheckpointResult) {
         self.failures_in_a_row.store(0, Ordering::Release);
-        self.status.wal_frames.store(wal.frames, Ordering::Relaxed);
+        let frames_before = self.status.wal_frames.swap(wal.frames, Ordering::Relaxed);
+        if wal.frames < frames_before {
+            // It started over.
+            self.status.wal_synced_frames.store(0, Ordering::Relaxed);
+        }
         self.status.wal_checkpointed_frames.store(wal.checkpointed_frames, Ordering::Relaxed);
-        if wal.frames.saturating_sub(wal.checkpointed_frames) >= self.settings.checkpoint.background_frames {
+        if is_background_due(self.status.wal(), &self.settings.checkpoint) {
             self.wal_grew.notify_one();
         }
     }
@@ -217,6 +221,9 @@ impl<S: Store> StoreShared<S> {
         let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
         self.status.wal_frames.store(frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
+        if result.is_complete() {
+            self.status.wal_synced_frames.store(frames, Ordering::Relaxed);
+        }
         let is_pinned = !result.is_complete() && result.frames >= self.settings.checkpoint.writer_hard_frames;
         if self.status.is_wal_pinned.swap(is_pinned, Ordering::Relaxed) != is_pinned {
             tracing::warn!(store = %S::NAME, is_pinned, frames = result.frames, "a reader pins the WAL, or no longer does");

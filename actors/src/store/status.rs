@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use larder_protocol::{Error as Kind, StoreName, Written};
 use serde::{Deserialize, Serialize};
 
+use crate::sqlite::checkpoint::WalStats;
+
 /// What a caller should wait whose request met a restart; the first one takes a few milliseconds.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -136,6 +138,7 @@ pub(super) struct Status {
     pub(super) doubt_check_count: AtomicU64,
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
+    pub(super) wal_synced_frames: AtomicU32,
     pub(super) is_wal_pinned: AtomicBool,
     /// A relaxed store's sync failed: frames in its WAL may never reach the disk.
     pub(super) is_wal_unsynced: AtomicBool,
@@ -166,6 +169,7 @@ impl Status {
             doubt_check_count: AtomicU64::default(),
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
+            wal_synced_frames: AtomicU32::default(),
             is_wal_pinned: AtomicBool::default(),
             is_wal_unsynced: AtomicBool::default(),
             checkpoint_count: AtomicU64::default(),
@@ -233,6 +237,17 @@ impl Status {
         self.commit_latency.note(took);
         self.sequence.fetch_max(sequence, Ordering::AcqRel);
         self.last_commit_millis.store(self.millis_open(), Ordering::Relaxed);
+    }
+
+    /// Returns what the checkpoint policy goes by.
+    pub(super) fn wal(&self) -> WalStats {
+        WalStats {
+            frames: self.wal_frames.load(Ordering::Relaxed),
+            checkpointed_frames: self.wal_checkpointed_frames.load(Ordering::Relaxed),
+            synced_frames: self.wal_synced_frames.load(Ordering::Relaxed),
+            is_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
+            idle_for: self.idle_for(),
+        }
     }
 
     /// Returns how long ago the last commit was.

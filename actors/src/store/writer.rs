@@ -130,7 +130,7 @@ impl<S: Store> Actor for Writer<S> {
             return Ok(Some(signal));
         }
         group.commit();
-        group.checkpoint_if_due(!mailbox.is_empty());
+        group.checkpoint_if_due();
         if let Some(broken) = group.take_broken() {
             return Err(broken);
         }

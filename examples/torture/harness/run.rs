@@ -92,7 +92,7 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
     let mut maintenance_interval = Duration::from_secs(1);
     if Random::of(options.seed ^ 3, first_id).percent(50) {
         common.checkpoint.background_frames = 50;
-        common.checkpoint.writer_idle_frames = 200;
+        common.checkpoint.writer_soft_frames = 200;
         common.checkpoint.writer_hard_frames = 400;
         common.checkpoint.idle = Duration::from_millis(5);
         common.change_log_writes_max = 1_000;

@@ -21,13 +21,13 @@ use crate::names::SessionId;
 pub struct AppendMessages {
     /// To which session.
     pub session: SessionId,
-    /// What, oldest first; 1 to [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX), each at most `message_bytes_max`
+    /// What, oldest first; 1 to [`APPEND_MESSAGES_MAX`](crate::limits::APPEND_MESSAGES_MAX), each at most `message_bytes_max`
     /// bytes, a setting of the store.
     pub messages: Vec<ChatMessage>,
     /// Their counts. `None`: they are counted when a window first needs them.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, AppendMessages => Appended, |m| m.messages.iter().map(ChatMessage::size_bytes).sum::<usize>());
+message!(Chat, AppendMessages => Appended, |m| m.messages.iter().map(ChatMessage::size_bytes).sum::<usize>(), said (&m.session, &m.messages));
 
 /// What an append did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub struct EditMessage {
     /// Its count. `None`: it is counted when a window first needs it.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, EditMessage => (), |m| m.message.size_bytes());
+message!(Chat, EditMessage => (), |m| m.message.size_bytes(), said (&m.session, m.id, &m.message));
 
 /// Deletes messages from a session; answers how many were there. Forks keep theirs.
 ///
@@ -163,7 +163,7 @@ pub struct PutSummary {
     /// Its count. `None`: it is counted when a window first needs it.
     pub counts: Option<TokenCounts>,
 }
-message!(Chat, PutSummary => MessageId, |m| m.message.size_bytes());
+message!(Chat, PutSummary => MessageId, |m| m.message.size_bytes(), said (&m.session, &m.message, m.through));
 
 /// Which messages a [`TrimSession`] keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,16 @@ pub struct Session {
     pub summary_through: Option<MessageId>,
 }
 
+impl Session {
+    /// Returns about how many bytes the description holds in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_deref().map_or(0, str::len);
+        let metadata = self.metadata.as_ref().map_or(0, |json| json.as_str().len());
+        size_of::<Self>() + self.id.as_str().len() + text(&self.title) + text(&self.owner) + metadata
+    }
+}
+
 /// Describes a session, replacing what was said before; its messages stay. Answers whether it was created.
 ///
 /// Sending it twice leaves the same state.
@@ -81,9 +91,18 @@ pub struct ListSessions {
     /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,
 }
-message!(Chat, ListSessions => Vec<Session>, |m| {
+message!(Chat, ListSessions => SessionPage, |m| {
     m.owner.as_deref().map_or(0, str::len) + m.filter.as_ref().map_or(0, Filter::size_bytes)
 });
+
+/// One page of a list of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPage {
+    /// The sessions. A page also ends early when it holds about 4 MiB.
+    pub sessions: Vec<Session>,
+    /// Where to continue. `None`: this was the last page.
+    pub next: Option<SessionId>,
+}
 
 /// Counts sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,10 +128,12 @@ pub struct ClearSession {
 }
 message!(Chat, ClearSession => u64, |m| m.session.as_str().len());
 
-/// Makes a new session of another's beginning; answers how many messages it has.
+/// Makes a new session of another's beginning, a slice of 4,000 messages at a time: about 20 ms of the writer's.
 ///
 /// The messages are stored once: both sessions share them under the same ids, and a change in one does not show in the
-/// other. The description is copied. `into` must not exist; sending it twice is a conflict.
+/// other. The description is copied. `into` must not exist; sending it twice is a conflict. Nobody sees the new session before
+/// its last slice; a change that is made to the first one between two slices may or may not be in it. A fork that nobody
+/// goes on with for an hour is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkSession {
     /// Which; one that is not there is [`NotFound`](crate::Error::NotFound).
@@ -121,8 +142,32 @@ pub struct ForkSession {
     pub through: Option<MessageId>,
     /// The new one.
     pub into: SessionId,
+    /// Where to go on: the earlier slice's [`next`](Forked::next). `None`: begin.
+    pub progress: Option<ForkProgress>,
 }
-message!(Chat, ForkSession => u64, |m| m.session.as_str().len() + m.into.as_str().len());
+message!(Chat, ForkSession => Forked, |m| m.session.as_str().len() + m.into.as_str().len());
+
+/// What one slice of a fork did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forked {
+    /// How many messages the new session has so far.
+    pub message_count: u64,
+    /// Where to go on. `None`: the new session is there.
+    pub next: Option<ForkProgress>,
+}
+
+/// Between two slices of a fork: rows of the store's own. It is only of use to the store that answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkProgress {
+    /// The session that is forked.
+    pub source: i64,
+    /// The new one.
+    pub fork: i64,
+    /// The newest message that both have so far.
+    pub copied: MessageId,
+    /// The last message that both are to have.
+    pub last: MessageId,
+}
 
 /// Where a search looks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -162,7 +207,7 @@ pub struct SearchMessages {
     pub include_archived: bool,
     /// How many of the best to leave out, for the next page.
     pub offset: usize,
-    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX); it ends early at about 4 MiB of messages.
     pub limit: usize,
 }
 message!(Chat, SearchMessages => Vec<SearchHit>, |m| m.query.len() + m.filter.as_ref().map_or(0, Filter::size_bytes));

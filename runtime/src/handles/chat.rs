@@ -13,7 +13,7 @@ use larder_actors::store::Notices;
 use larder_actors::{Error, Result};
 use larder_protocol::chat::{
     AppendMessages, ArchiveMessages, ChatMessage, ClearSession, CountSessions, DeleteMessages, DeleteSession,
-    EditMessage, ForkSession, GetSession, ListMessages, ListSessions, ListUncounted, MessageId, MessageOrder,
+    EditMessage, ForkSession, Forked, GetSession, ListMessages, ListSessions, ListUncounted, MessageId, MessageOrder,
     MessagePage, PinMessage, PutCounts, PutSession, PutSummary, Retention, Role, SearchMessages, SearchScope,
     StoredMessage, TrimSession,
 };
@@ -31,6 +31,30 @@ pub use window::{SummarisedWindow, Window};
 const RECOUNT_ROWS: usize = 1_000;
 
 /// The chat store.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use larder::ChatMessage;
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat();
+/// for name in ["a", "b", "c"] {
+///     chat.session(name).describe().owner("ann").title(name).await?;
+/// }
+/// chat.session("b").append([ChatMessage::user("Where is the warehouse?")]).await?;
+///
+/// let page = chat.sessions().owner("ann").archived(false).limit(2).await?;
+/// assert_eq!(page.sessions.iter().map(|session| session.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+/// let rest = chat.sessions().after(page.next.ok_or("there is more")?).await?;
+/// assert_eq!((rest.sessions.len(), rest.next), (1, None));
+/// assert_eq!(chat.count(Some("ann")).await?, 3);
+/// let hits = chat.search("ware").prefix().owner("ann").await?;
+/// assert_eq!(hits[0].snippet, "Where is the [warehouse]?");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Chat {
     larder: Larder,
@@ -48,7 +72,7 @@ impl Chat {
         ChatSession { larder: self.larder.clone(), name: SessionId::new(id) }
     }
 
-    /// Lists sessions in the order of their ids. Default: the first 256.
+    /// Lists sessions in the order of their ids, a page at a time. Default: the first 256.
     pub fn sessions(&self) -> Request<ListSessions> {
         let message = ListSessions { owner: None, archived: None, filter: None, after: None, limit: STREAM_PAGE_ROWS };
         Request::new(self.larder.clone(), Ok(message), Ok)
@@ -88,6 +112,37 @@ impl Chat {
 /// let window = chat.window(8_192).await?;
 /// assert_eq!(window.messages.len(), 2);
 /// assert_eq!(chat.search("report").await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Everything else that can be done with messages:
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures::TryStreamExt;
+/// use larder::ChatMessage;
+/// use larder::protocol::chat::Retention;
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat().session("alice");
+/// let said = ["one", "two", "three", "four"].map(ChatMessage::user);
+/// let ids = chat.append(said).idempotency_key("request-7").await?.ids;
+/// chat.edit(ids[0], ChatMessage::user("the first")).await?;
+/// assert!(chat.pin(ids[0]).await? && chat.unpin(ids[0]).await?);
+/// assert_eq!(chat.archive([ids[1]]).await?, 1); // No window holds it, searches find it.
+/// assert_eq!(chat.page(10).newest_first().await?.messages.len(), 3);
+/// assert_eq!(chat.unarchive([ids[1]]).await?, 1);
+///
+/// assert_eq!(chat.fork_at(ids[2], "what if").await?, 3); // Stored once.
+/// let all: Vec<_> = larder.chat().session("what if").export().try_collect().await?;
+/// assert_eq!(all[0].message.text().as_deref(), Some("the first"));
+///
+/// assert_eq!(chat.delete([ids[3]]).await?, 1);
+/// assert_eq!(chat.trim(Retention::Count(2)).await?, 1);
+/// assert_eq!(chat.description().await?.ok_or("it is there")?.message_count, 2);
+/// assert_eq!(chat.clear().await?, 2);
+/// assert!(chat.delete_session().await?);
 /// # Ok(())
 /// # }
 /// ```
@@ -170,14 +225,21 @@ impl ChatSession {
         Counted::new(self.larder.clone(), message)
     }
 
-    /// Makes a new session of this one's messages up to `through`, which both share; answers how many.
-    pub fn fork_at(&self, through: MessageId, into: impl AsRef<str>) -> Request<ForkSession> {
-        self.fork_through(Some(through), into.as_ref())
+    /// Makes a new session of this one's messages up to `through`, which both share; answers how many. It does so in slices,
+    /// between which other writes go on, and shows with the last of them: see [`ForkSession`].
+    ///
+    /// # Errors
+    /// `NotFound` when the session or the message is not there, `Conflict` when `into` is; or when a slice fails.
+    pub async fn fork_at(&self, through: MessageId, into: impl AsRef<str>) -> Result<u64> {
+        self.fork_through(Some(through), into.as_ref()).await
     }
 
-    /// Makes a new session of all of this one's messages, which both share; answers how many.
-    pub fn fork(&self, into: impl AsRef<str>) -> Request<ForkSession> {
-        self.fork_through(None, into.as_ref())
+    /// Makes a new session of all of this one's messages, which both share, as [`fork_at`](Self::fork_at) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fork(&self, into: impl AsRef<str>) -> Result<u64> {
+        self.fork_through(None, into.as_ref()).await
     }
 
     /// Searches this session. See [`SearchMessages`].
@@ -244,10 +306,17 @@ impl ChatSession {
         }
     }
 
-    fn fork_through(&self, through: Option<MessageId>, into: &str) -> Request<ForkSession> {
-        let message =
-            self.name.clone().and_then(|session| Ok(ForkSession { session, through, into: SessionId::new(into)? }));
-        Request::new(self.larder.clone(), message, Ok)
+    async fn fork_through(&self, through: Option<MessageId>, into: &str) -> Result<u64> {
+        let (session, into) = (self.name.clone()?, SessionId::new(into)?);
+        let mut progress = None;
+        loop {
+            let slice = ForkSession { session: session.clone(), through, into: into.clone(), progress };
+            let Forked { message_count, next } = self.larder.ask(slice).await?;
+            if next.is_none() {
+                return Ok(message_count);
+            }
+            progress = next;
+        }
     }
 
     fn request<M: larder_protocol::Message>(&self, message: impl FnOnce(SessionId) -> M) -> Request<M> {
@@ -310,7 +379,7 @@ impl<T> Request<ListSessions, T> {
         self.set(|list| list.after = Some(id))
     }
 
-    /// Most to return: 1 to 10,000. Default 256.
+    /// Most to return: 1 to 10,000. Default 256. A page also ends early at about 4 MiB.
     pub fn limit(self, limit: usize) -> Self {
         self.set(|list| list.limit = limit)
     }
@@ -363,7 +432,7 @@ impl<T> Request<SearchMessages, T> {
         self.set(|search| search.offset = offset)
     }
 
-    /// Most to return: 1 to 10,000. Default 20.
+    /// Most to return: 1 to 10,000. Default 20. It ends early at about 4 MiB of messages.
     pub fn limit(self, limit: usize) -> Self {
         self.set(|search| search.limit = limit)
     }

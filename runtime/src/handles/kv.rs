@@ -151,6 +151,21 @@ impl Kv {
 }
 
 /// A collection of plain bytes.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// let pages = larder.kv().bytes("pages");
+/// pages.put_many([("a", "first"), ("b", "second")]).await?;
+/// assert_eq!(pages.get("b").await?.as_deref(), Some(&b"second"[..]));
+/// assert_eq!(pages.entry("b").await?.map(|entry| entry.expires), Some(None));
+/// assert!(pages.delete("a").await?);
+/// assert_eq!(pages.scan().count().await?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RawCollection {
     larder: Larder,
@@ -265,7 +280,34 @@ pub struct EntryOf<T> {
 /// notes.compare_and_put("n1", version, &Note { year: 2027, ..note }).await?;
 ///
 /// let found = notes.scan().filter(field("lang").eq("en").and(field("year").gte(2020))).page().await?;
-/// assert_eq!(found.len(), 1);
+/// assert_eq!(found.entries.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Every other way to write and read:
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// use std::time::Duration;
+///
+/// let scores = larder.kv().collection::<i64>("scores");
+/// assert!(scores.put_if_absent("ada", &1).await?.is_some());
+/// assert!(scores.put_if_absent("ada", &2).await?.is_none());
+/// assert_eq!(scores.increment("ada", 4).await?, 5);
+/// scores.put_many([("bob", &7), ("eve", &9)]).await?;
+/// assert_eq!(scores.get_many(["ada", "nobody"]).await?, [Some(5), None]);
+/// assert!(scores.contains("bob").await?);
+///
+/// let version = scores.entry("bob").await?.ok_or("bob is there")?.version;
+/// scores.compare_and_delete("bob", version).await?;
+/// assert!(scores.touch("ada", Some(Duration::from_secs(60))).await?);
+/// scores.put("kay", &3).tags(["new"]).await?;
+/// assert_eq!(scores.delete_tagged("new").await?, 1);
+/// assert_eq!(scores.pop("eve").await?, Some(9));
+/// assert_eq!(scores.delete_many(["ada", "bob"]).await?, 1);
+/// assert_eq!((scores.count().await?, scores.drop_all().await?), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -473,7 +515,35 @@ impl<T> Request<PutValue, T> {
     }
 }
 
+/// One page of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EntryPage<T> {
+    /// Keys and values, in the scan's order.
+    pub entries: Vec<(Key, T)>,
+    /// Where to continue, with [`Scan::after`]. `None`: this was the last page.
+    pub next: Option<Key>,
+}
+
 /// A scan in the making: a range of entries in key order, as a page or as a stream.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let larder = larder::Larder::temporary().await?;
+/// use futures::TryStreamExt;
+///
+/// let notes = larder.kv().collection::<u32>("notes");
+/// notes.put_many([("a1", &1), ("a2", &2), ("b1", &3)]).await?;
+///
+/// assert_eq!(notes.scan().prefix("a").count().await?, 2);
+/// assert_eq!(notes.scan().between("a2", "b1").page().await?.entries.len(), 1);
+/// let newest_first: Vec<_> = notes.scan().starting_at("a2").reverse().stream().try_collect().await?;
+/// assert_eq!(newest_first.iter().map(|(_, note)| *note).collect::<Vec<_>>(), [3, 2]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a scan is only run by `page` or `stream`"]
 pub struct Scan<T> {
@@ -552,13 +622,30 @@ impl<T: Send + 'static> Scan<T> {
         Request::new(self.larder, message, Ok)
     }
 
-    /// Reads one page at one instant, as keys and values. It may end early after 4 MiB of values; a stream goes on.
+    /// Reads one page at one instant. It may end early after 4 MiB of values; a stream goes on.
     ///
     /// # Errors
     /// When the request is refused, or a value does not decode as `T`.
-    pub async fn page(self) -> Result<Vec<(Key, T)>> {
-        let page = self.larder.send(self.message?, Default::default()).await?;
-        page.entries.into_iter().map(|row| Ok((row.key, (self.read)(row.entry)?))).collect()
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let ages = larder.kv().collection::<u32>("ages");
+    /// ages.put_many([("ada", &36), ("bob", &41), ("eve", &29)]).await?;
+    ///
+    /// let first = ages.scan().limit(2).page().await?;
+    /// assert_eq!(first.entries.iter().map(|(_, age)| *age).collect::<Vec<_>>(), [36, 41]);
+    /// let rest = ages.scan().after(first.next.ok_or("there is more")?).page().await?;
+    /// assert_eq!((rest.entries.len(), rest.next), (1, None));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn page(self) -> Result<EntryPage<T>> {
+        let ScanPage { entries, next } = self.larder.send(self.message?, Default::default()).await?;
+        let decode = |row: KeyedEntry| Ok((row.key, (self.read)(row.entry)?));
+        Ok(EntryPage { entries: entries.into_iter().map(decode).collect::<Result<_>>()?, next })
     }
 
     /// Reads on to the end, page by page: an entry present throughout is seen exactly once; concurrent changes may or

@@ -1,15 +1,17 @@
 //! What cannot be used is refused with a typed error, changes nothing, and harms no neighbour.
 
-use larder::protocol::ClientMessageId;
+use larder::protocol::{ClientMessageId, JsonText};
 use larder::{ChatMessage, Class, Counter, Larder, Role, WindowPolicy};
 
-use super::{all, counting_words};
+use super::{all, counting_words, words};
 
 #[tokio::test]
-async fn empty_messages_are_kept_and_empty_batches_refused() {
+async fn empty_messages_are_kept_and_batches_of_none_or_too_many_refused() {
     let larder = Larder::temporary().await.unwrap();
     let chat = larder.chat().session("a");
     assert_eq!(chat.append([]).await.unwrap_err().class(), Class::InvalidInput);
+    let too_many = (0..10_001).map(|_| ChatMessage::user(""));
+    assert_eq!(chat.append(too_many).await.unwrap_err().class(), Class::InvalidInput);
     assert!(chat.description().await.unwrap().is_none());
     let nothing = ChatMessage::from_blocks(Role::User, vec![]);
     chat.append([nothing.clone(), ChatMessage::user("")]).await.unwrap();
@@ -30,6 +32,32 @@ async fn megabyte_messages_are_stored_up_to_the_limit() {
     let refused = chat.append([ChatMessage::user("fine"), ChatMessage::user(too_long)]).await.unwrap_err();
     assert_eq!(refused.class(), Class::InvalidInput);
     assert_eq!(all(&chat).await.len(), 1);
+}
+
+/// Ten thousand rows of a megabyte each would be more memory than there is.
+#[tokio::test]
+async fn lists_and_searches_end_early_by_their_bytes() {
+    let larder = Larder::temporary().await.unwrap();
+    let metadata = JsonText::new(format!(r#"{{"m": "{}"}}"#, "x".repeat(1 << 19))).unwrap();
+    for n in 0..12 {
+        let chat = larder.chat().session(format!("s{n:02}"));
+        chat.describe().metadata(metadata.clone()).await.unwrap();
+        chat.append([ChatMessage::user(format!("found {}", "word ".repeat(100_000)))]).await.unwrap();
+    }
+    let page = larder.chat().sessions().await.unwrap();
+    assert_eq!(page.sessions.len(), 8);
+    let rest = larder.chat().sessions().after(page.next.unwrap()).await.unwrap();
+    assert_eq!((rest.sessions.len(), rest.next), (4, None));
+    let (mut found, mut pages) = (std::collections::BTreeSet::new(), Vec::new());
+    loop {
+        let hits = larder.chat().search("found").limit(100).offset(found.len()).await.unwrap();
+        if hits.is_empty() {
+            break;
+        }
+        pages.push(hits.len());
+        found.extend(hits.into_iter().map(|hit| hit.session));
+    }
+    assert_eq!((found.len(), pages), (12, vec![9, 3]));
 }
 
 #[tokio::test]
@@ -69,6 +97,26 @@ async fn idempotency_key_stores_once() {
     let append = || chat.append([ChatMessage::user("x")]).idempotency_key("k1");
     assert_eq!(append().await.unwrap(), append().await.unwrap());
     assert_eq!(all(&chat).await, ["x"]);
+}
+
+/// Token counts are worked out from what was said, so another counter's must not make another write of it.
+#[tokio::test]
+async fn writes_repeated_under_their_key_by_another_counter_are_the_first_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = None;
+    for counter in [words(), Counter::function("letters-1", |text| text.chars().count() as u64)] {
+        let larder = Larder::builder(folder.path()).chat(|chat| chat.own.counter = counter).open().await.unwrap();
+        let chat = larder.chat().session("a");
+        let appended = chat.append([ChatMessage::user("one two")]).idempotency_key("append").await.unwrap();
+        let id = appended.ids[0];
+        chat.edit(id, ChatMessage::user("three")).idempotency_key("edit").await.unwrap();
+        let summary = chat.put_summary(ChatMessage::system("numbers"), id).idempotency_key("summary").await.unwrap();
+        assert_eq!(*first.get_or_insert((appended.clone(), summary)), (appended, summary));
+        assert_eq!(all(&chat).await, ["three"]);
+        let other = chat.append([ChatMessage::user("one")]).idempotency_key("append").await.unwrap_err();
+        assert_eq!(other.class(), Class::Conflict);
+        larder.close().await;
+    }
 }
 
 #[tokio::test]
@@ -189,9 +237,11 @@ async fn ten_thousand_sessions_are_listed_in_pages() {
             request = request.after(after);
         }
         let page = request.await.unwrap();
-        listed += page.len();
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
+        listed += page.sessions.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
     assert_eq!(listed, 10_000);
     larder.close().await;

@@ -31,6 +31,26 @@ async fn search_ranks_filters_and_shows_where() {
     assert_eq!(ann.search("cake").without_archived().await.unwrap().len(), 1);
 }
 
+/// FTS5's own snippet takes the square of how often a word is in the text: of this one, hours, which no deadline allows.
+#[tokio::test]
+async fn snippet_of_a_text_of_nothing_but_hits_is_made_in_one_pass() {
+    let larder = Larder::temporary().await.unwrap();
+    let chat = larder.chat().session("a");
+    chat.append([ChatMessage::user("a ".repeat(1_500_000))]).await.unwrap();
+    let hits = chat.search("a").await.unwrap();
+    assert_eq!(hits[0].snippet, format!("{}…", ["[a]"; 16].join(" ")));
+    // Which of both made a snippet shows where they differ: FTS5 knows that ï is an i.
+    let fill = "word ".repeat(4_000);
+    let said = [format!("{fill}Naïve, Naive {fill}"), "a Naïve".to_owned()].map(ChatMessage::user);
+    let ids = chat.append(said).await.unwrap().ids;
+    for (query, long) in [("na", "[Naïve], [Naive]"), ("naive", "Naïve, [Naive]")] {
+        let hits = chat.search(query).prefix().await.unwrap();
+        let of = |id| &hits.iter().find(|hit| hit.message.id == id).unwrap().snippet;
+        assert_eq!(of(ids[1]), "a [Naïve]");
+        assert!(of(ids[0]).contains(&format!("word {long} word")), "{}", of(ids[0]));
+    }
+}
+
 #[tokio::test]
 async fn metadata_filters_search_and_lists_of_sessions() {
     let larder = Larder::temporary().await.unwrap();
@@ -58,7 +78,7 @@ async fn metadata_filters_search_and_lists_of_sessions() {
         let metadata = json(&format!(r#"{{"team": "{name}"}}"#));
         larder.chat().session(name).describe().metadata(metadata).await.unwrap();
     }
-    let listed = larder.chat().sessions().filter(field("team").eq("c")).await.unwrap();
+    let listed = larder.chat().sessions().filter(field("team").eq("c")).await.unwrap().sessions;
     assert_eq!(listed.iter().map(|session| session.id.as_str()).collect::<Vec<_>>(), ["c"]);
     // Filters read what both of their ways read alike, so that much is refused.
     let twice = ChatMessage::user("x").with_metadata(json(r#"{"k": 1, "k": 2}"#));

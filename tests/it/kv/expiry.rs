@@ -42,7 +42,7 @@ async fn expired_entry_is_hidden_from_everything_before_it_is_swept() {
         assert!(!kv.contains("k").await.unwrap());
         assert_eq!(kv.count().await.unwrap(), 0);
         assert_eq!(kv.scan().filter(field("x").eq(1).not()).count().await.unwrap(), 0);
-        assert!(kv.scan().page().await.unwrap().is_empty());
+        assert!(kv.scan().page().await.unwrap().entries.is_empty());
         assert!(larder.kv().collections(None, 10).await.unwrap().is_empty());
         assert!(!kv.touch("k", Some(HOUR)).await.unwrap());
         assert!(!kv.delete("k").await.unwrap());
@@ -79,7 +79,7 @@ async fn expired_entries_are_swept_with_their_tags() {
     kv.put("gone", &1).ttl(Duration::from_millis(1)).tags(["t"]).await.unwrap();
     kv.put("kept", &1).ttl(HOUR).await.unwrap();
     swept(&larder, "gone").await;
-    assert_eq!(keys(&kv.scan().page().await.unwrap()), ["kept"]);
+    assert_eq!(keys(&kv.scan().page().await.unwrap().entries), ["kept"]);
     assert!(larder.close().await.is_clean());
     let file = rows(&folder, "SELECT (SELECT count(*) FROM entry) || ',' || (SELECT count(*) FROM tag)");
     assert_eq!(file, "1,0");
@@ -135,7 +135,7 @@ async fn endless_time_to_live_never_expires() {
     let kv = larder.kv().collection::<u32>("c");
     kv.put("k", &1).ttl(Duration::MAX).await.unwrap();
     assert_eq!(kv.get("k").await.unwrap(), Some(1));
-    assert_eq!(kv.scan().page().await.unwrap().len(), 1);
+    assert_eq!(kv.scan().page().await.unwrap().entries.len(), 1);
     // Far away, but a time all the same.
     assert!(kv.entry("k").await.unwrap().unwrap().expires.is_some());
 }

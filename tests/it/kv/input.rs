@@ -65,7 +65,7 @@ async fn unknown_collections_are_empty_ones() {
     let kv = larder.kv().collection::<i64>("unknown");
     assert_eq!(kv.get("k").await.unwrap(), None);
     assert_eq!(kv.count().await.unwrap(), 0);
-    assert!(kv.scan().page().await.unwrap().is_empty());
+    assert!(kv.scan().page().await.unwrap().entries.is_empty());
     assert_eq!(kv.drop_all().await.unwrap(), 0);
     assert_eq!(kv.delete_tagged("t").await.unwrap(), 0);
     assert!(larder.kv().collections(None, 10).await.unwrap().is_empty());
@@ -168,7 +168,7 @@ async fn filter_full_of_quotes_finds_what_it_says() {
     for (index, text) in texts.iter().enumerate() {
         let expected = format!("k{index}");
         for filter in [field("f").eq(*text), field(*text).eq(*text), field("f").one_of([*text])] {
-            assert_eq!(keys(&kv.scan().filter(filter).page().await.unwrap()), [expected.as_str()], "{text:?}");
+            assert_eq!(keys(&kv.scan().filter(filter).page().await.unwrap().entries), [expected.as_str()], "{text:?}");
         }
     }
     assert_eq!(kv.count().await.unwrap(), texts.len() as u64);

@@ -255,7 +255,7 @@ async fn delete_tagged_takes_what_carries_the_tag_in_that_collection() {
     other.put("a", &5).tags(["x"]).await.unwrap();
     assert_eq!(kv.delete_tagged("x").await.unwrap(), 2);
     assert_eq!(kv.delete_tagged("x").await.unwrap(), 0);
-    assert_eq!(keys(&kv.scan().page().await.unwrap()), ["c", "d"]);
+    assert_eq!(keys(&kv.scan().page().await.unwrap().entries), ["c", "d"]);
     assert_eq!(other.count().await.unwrap(), 1);
 }
 
@@ -343,7 +343,7 @@ async fn typed_values_come_back_from_every_codec() {
     for kv in [&json, &bincode, &postcard] {
         kv.put("k", &note()).await.unwrap();
         assert_eq!(kv.get("k").await.unwrap(), Some(note()));
-        assert_eq!(kv.scan().page().await.unwrap(), [(key("k"), note())]);
+        assert_eq!(kv.scan().page().await.unwrap().entries, [(key("k"), note())]);
         assert_eq!(kv.pop("k").await.unwrap(), Some(note()));
     }
 }
@@ -437,7 +437,7 @@ async fn names_are_data_whatever_they_look_like() {
         let kv = larder.kv().collection::<String>(collection);
         for key in strange {
             assert_eq!(kv.get(key).await.unwrap(), Some(format!("{collection}/{key}")));
-            assert_eq!(kv.scan().prefix(key).limit(1).page().await.unwrap().len(), 1);
+            assert_eq!(kv.scan().prefix(key).limit(1).page().await.unwrap().entries.len(), 1);
             assert_eq!(kv.delete_tagged(key).await.unwrap(), 1);
         }
     }

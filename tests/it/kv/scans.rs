@@ -22,9 +22,9 @@ async fn scan_goes_by_the_bytes_of_the_key_both_ways() {
     let mut names = ["b", "a", "B", "aa", "ä", "z", "\u{FFFF}", "\u{10000}", "a b", "1", "10", "2"];
     let kv = filled(&larder, &names).await;
     names.sort_unstable();
-    assert_eq!(keys(&kv.scan().page().await.unwrap()), names);
+    assert_eq!(keys(&kv.scan().page().await.unwrap().entries), names);
     names.reverse();
-    assert_eq!(keys(&kv.scan().reverse().page().await.unwrap()), names);
+    assert_eq!(keys(&kv.scan().reverse().page().await.unwrap().entries), names);
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn prefix_is_text_and_no_pattern() {
     let larder = temporary().await;
     let kv = filled(&larder, &["a", "a%", "a%b", "a_b", "ab", "a\u{10FFFF}", "a\u{10FFFF}z", "b", "A"]).await;
     let found = async |prefix: &str| {
-        let page = kv.scan().prefix(prefix).page().await.unwrap();
+        let page = kv.scan().prefix(prefix).page().await.unwrap().entries;
         page.into_iter().map(|(key, _)| String::from(key)).collect::<Vec<_>>()
     };
     assert_eq!(found("a%").await, ["a%", "a%b"]);
@@ -47,9 +47,9 @@ async fn prefix_is_text_and_no_pattern() {
 async fn between_includes_its_start_and_excludes_its_end() {
     let larder = temporary().await;
     let kv = filled(&larder, &["a", "b", "c", "d"]).await;
-    assert_eq!(keys(&kv.scan().between("b", "d").page().await.unwrap()), ["b", "c"]);
-    assert_eq!(keys(&kv.scan().between("b", "d").reverse().page().await.unwrap()), ["c", "b"]);
-    assert!(kv.scan().between("d", "b").page().await.unwrap().is_empty());
+    assert_eq!(keys(&kv.scan().between("b", "d").page().await.unwrap().entries), ["b", "c"]);
+    assert_eq!(keys(&kv.scan().between("b", "d").reverse().page().await.unwrap().entries), ["c", "b"]);
+    assert!(kv.scan().between("d", "b").page().await.unwrap().entries.is_empty());
     let open_end = ScanValues {
         collection: name("c"),
         range: KeyRange::Between { from: None, to: Some(key("c")) },
@@ -67,11 +67,11 @@ async fn between_includes_its_start_and_excludes_its_end() {
 async fn after_continues_in_the_scans_own_direction() {
     let larder = temporary().await;
     let kv = filled(&larder, &["a", "b", "c", "d"]).await;
-    assert_eq!(keys(&kv.scan().after("b").limit(1).page().await.unwrap()), ["c"]);
-    assert_eq!(keys(&kv.scan().after("b").reverse().page().await.unwrap()), ["a"]);
+    assert_eq!(keys(&kv.scan().after("b").limit(1).page().await.unwrap().entries), ["c"]);
+    assert_eq!(keys(&kv.scan().after("b").reverse().page().await.unwrap().entries), ["a"]);
     // A key that is not there is a place like any other.
-    assert_eq!(keys(&kv.scan().after("bb").page().await.unwrap()), ["c", "d"]);
-    assert!(kv.scan().after("d").page().await.unwrap().is_empty());
+    assert_eq!(keys(&kv.scan().after("bb").page().await.unwrap().entries), ["c", "d"]);
+    assert!(kv.scan().after("d").page().await.unwrap().entries.is_empty());
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn page_limit_is_within_its_bounds() {
         assert_refused(kv.scan().limit(limit).page().await, Class::InvalidInput, &["limit", "1 to 10000"]);
         assert_refused(larder.kv().collections(None, limit).await, Class::InvalidInput, &["limit"]);
     }
-    assert_eq!(kv.scan().limit(10_000).page().await.unwrap().len(), 1);
+    assert_eq!(kv.scan().limit(10_000).page().await.unwrap().entries.len(), 1);
     assert_serves(&larder).await;
 }
 
@@ -113,7 +113,7 @@ async fn page_of_large_values_ends_early_and_the_stream_goes_on() {
     for index in 0..10 {
         kv.put(format!("k{index}"), vec![index; 1 << 20]).await.unwrap();
     }
-    assert_eq!(kv.scan().page().await.unwrap().len(), 4);
+    assert_eq!(kv.scan().page().await.unwrap().entries.len(), 4);
     let all: Vec<_> = kv.scan().stream().try_collect().await.unwrap();
     assert_eq!(all.len(), 10);
     assert!(all.iter().zip(0..).all(|((_, value), index)| value.iter().all(|byte| *byte == index)));
@@ -187,10 +187,10 @@ async fn filters_find_json_values_with_and_without_a_declared_field() {
             }
         }
         for (filter, expected) in &cases {
-            let page = notes.scan().filter(filter.clone()).page().await.unwrap();
+            let page = notes.scan().filter(filter.clone()).page().await.unwrap().entries;
             assert_eq!(keys(&page), *expected, "{filter:?}, declared: {is_declared}");
             assert_eq!(notes.scan().filter(filter.clone()).count().await.unwrap(), expected.len() as u64);
-            let last = notes.scan().filter(filter.clone()).reverse().limit(1).page().await.unwrap();
+            let last = notes.scan().filter(filter.clone()).reverse().limit(1).page().await.unwrap().entries;
             assert_eq!(keys(&last), expected[expected.len() - 1..]);
         }
     }

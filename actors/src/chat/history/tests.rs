@@ -8,6 +8,7 @@ use larder_protocol::{Sequence, SessionId, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 
+use super::super::place::IS_SUMMARY;
 use super::super::window::rows::Rows;
 use super::super::{Chat, ChatSettings, append, edit, list};
 use super::*;
@@ -117,9 +118,8 @@ fn in_memory(context: &Reading<'_>, session: &SessionId, is_strict: bool) -> (Ro
     let page = ListMessages { session: session.clone(), order, after: None, include_archived: false, limit };
     let mut messages = list::page(context, &page).unwrap().messages;
     let session_id = sessions::find_id(context.connection, session.as_str()).unwrap().unwrap_or(-1);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND place.summary = 1"
-    );
+    let sql =
+        format!("SELECT {COLUMNS} FROM {SOURCE} WHERE place.session_id = ?1 AND place.archived = 0 AND {IS_SUMMARY}");
     if is_strict {
         messages
             .extend(row::read_all(context.connection, &sql, [session_id]).unwrap().into_iter().map(|one| one.stored));

@@ -10,6 +10,7 @@ CREATE TABLE session (
     message_count   INTEGER NOT NULL, -- its rows in place that are no summary
     token_count     INTEGER NOT NULL, -- the sum of their cost_tokens
     summary_through INTEGER,          -- the newest message that its summary covers; NULL: it has none
+    forming_ms      INTEGER,          -- a fork without a name yet, begun then; NULL: no such thing
     checksum        INTEGER NOT NULL  -- XXH3-64 over the columns from name to created_ms; verified on every read
 ) STRICT;
 CREATE INDEX session_by_owner ON session (owner, name) WHERE owner IS NOT NULL;
@@ -30,17 +31,15 @@ CREATE TABLE place (                  -- a message in a session
     archived            INTEGER NOT NULL, -- 1: not in windows
     id                  INTEGER NOT NULL, -- the message's id; the order in the session
     body_id             INTEGER NOT NULL, -- body.id; the same number until it is edited
-    pinned              INTEGER NOT NULL, -- 1: the program pinned it
-    summary             INTEGER NOT NULL, -- 1: it is the session's summary
+    flags               INTEGER NOT NULL, -- 1: pinned, 2: the session's summary, 4: its text is empty or ends in
+                                          -- whitespace, 8: its text holds a control token
     mandatory           INTEGER NOT NULL, -- 1: pinned, the summary, or an instruction: in every strict window
     counter_id          INTEGER,          -- counter.id: who counted; NULL: not counted yet
     text_tokens         INTEGER NOT NULL, -- of the text
     spaced_text_tokens  INTEGER NOT NULL, -- of the text behind a space
     cost_tokens         INTEGER NOT NULL, -- of all parts
-    ends_blank          INTEGER NOT NULL, -- 1: the text is empty or ends in whitespace
-    holds_control_token INTEGER NOT NULL, -- 1: the text holds a control token
     client_id           TEXT,             -- unique in the session
-    checksum            INTEGER NOT NULL, -- XXH3-64 over the columns from archived to holds_control_token, but mandatory
+    checksum            INTEGER NOT NULL, -- XXH3-64 over the columns from archived to cost_tokens, but mandatory
     PRIMARY KEY (session_id, archived, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX place_by_body ON place (body_id);

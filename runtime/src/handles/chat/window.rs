@@ -17,6 +17,31 @@ use super::ChatSession;
 const SUMMARISED_MAX: usize = 1_000;
 
 /// A window in the making: options are chained, then it is awaited as it stands.
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use larder::{ChatMessage, WindowPolicy};
+///
+/// # let larder = larder::Larder::temporary().await?;
+/// let chat = larder.chat().session("alice");
+/// chat.append([ChatMessage::user("a long question"), ChatMessage::assistant("a long answer")]).await?;
+/// chat.append([ChatMessage::user("and now?")]).await?;
+///
+/// let window = chat.window(8_192).initial_tokens(100).overhead_per_message(4).await?;
+/// assert_eq!((window.messages.len(), window.left_out.through), (3, None));
+/// // A quarter of a model's context, by LlamaIndex's rules.
+/// let buffer = chat.window(0).ratio(16, 0.25).policy(WindowPolicy::ChatMemoryBuffer).await?;
+/// assert_eq!(buffer.messages.len(), 1);
+/// // What falls out is summarised by the program, and the window carries the summary.
+/// let summarise = |_earlier, fallen: Vec<_>| async move { Ok::<_, String>(format!("{} before", fallen.len())) };
+/// let summarised = chat.window(6).summarised_by(summarise).await?;
+/// assert_eq!(summarised.failure, None);
+/// assert_eq!(summarised.window.messages[0].message.text().as_deref(), Some("2 before"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a window is only read when it is awaited"]
 pub struct Window {

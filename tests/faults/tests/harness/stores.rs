@@ -121,7 +121,7 @@ impl Stores {
             // Small, so that every kind of checkpoint and a spilling cache come up within a few steps.
             common.cache_bytes = 64 << 10;
             common.checkpoint.background_frames = 25;
-            common.checkpoint.writer_idle_frames = 80;
+            common.checkpoint.writer_soft_frames = 80;
             common.checkpoint.writer_hard_frames = 160;
             common.checkpoint.idle = Duration::from_millis(5);
             common.group_messages_max = 12;

@@ -77,7 +77,7 @@ impl Sessions {
                 request = request.after(after);
             }
             let page = request.await?;
-            for session in &page {
+            for session in &page.sessions {
                 let name = session.id.as_str();
                 let messages: Vec<_> = larder.chat().session(name).export().try_collect().await?;
                 let mut said = Vec::with_capacity(messages.len());
@@ -94,9 +94,9 @@ impl Sessions {
                 }
                 sessions.said.insert(name.to_owned(), said);
             }
-            match page.last() {
-                Some(last) => after = Some(last.id.clone()),
-                None => return Ok(sessions),
+            after = page.next;
+            if after.is_none() {
+                return Ok(sessions);
             }
         }
     }
