@@ -54,6 +54,7 @@ fn main() {
         ("stores_faults_give_no_wrong_answer", stores_faults_give_no_wrong_answer),
         ("stores_faults_give_no_wrong_answer_from_memory", stores_faults_give_no_wrong_answer_from_memory),
         ("disk_full_refuses_and_recovers", disk_full_refuses_and_recovers),
+        ("disk_full_cache_reads_and_computes", disk_full_cache_reads_and_computes),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -374,6 +375,13 @@ fn check_faults(name: &str, points: u64, stores: &Stores) {
     show_tally(stores);
     assert!(report.is_clean());
     assert!(report.fired * 10 > report.points * 8, "most faults fire, or the dry run shows another program");
+}
+
+fn disk_full_cache_reads_and_computes() {
+    match disk_full::cache() {
+        Ok(stored) => println!("a cache on a full disk: {stored} values found, others computed and not kept"),
+        Err(why) => println!("a cache on a full disk: skipped, since no tmpfs can be mounted here: {why}"),
+    }
 }
 
 fn disk_full_refuses_and_recovers() {
