@@ -150,7 +150,8 @@ impl Peer for RawCache {
     }
 
     async fn count(&self) -> Result<u64> {
-        self.read(|connection| connection.query_row("SELECT count(*) FROM vector", [], |row| row.get(0)))
+        let count = self.read(|connection| connection.query_row("SELECT count(*) FROM vector", [], |row| row.get::<_, i64>(0)));
+        Ok(u64::try_from(count?)?)
     }
 
     async fn close(self) -> Result<()> {
