@@ -10,6 +10,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
 #![expect(clippy::disallowed_methods, reason = "text files, never a store's")]
 
+use std::error::Error;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -27,14 +29,15 @@ const SPLITTER: &str = "text-splitter 0.33 markdown 800";
 /// Larger files are not what an example is for.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    // Folders may have names that are no UTF-8.
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let done = match arguments.as_slice() {
         [] => tell().await,
-        [folder, "--keep", keep] => bring_up_to_date(Path::new(folder), Path::new(keep)).await,
+        [folder, option, keep] if option == "--keep" => bring_up_to_date(Path::new(folder), Path::new(keep)).await,
         _ => {
             eprintln!("usage: ingest [FOLDER --keep DIR]");
             return ExitCode::from(2);
@@ -43,10 +46,21 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ingest: {error}");
+            eprintln!("ingest: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns an error with everything that caused it: larder's errors say what failed, their sources say why.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// The story: ingest, search, change one file, remove one, ingest again.

@@ -130,27 +130,31 @@ fn new_folder(snapshots: &Path) -> Result<(PathBuf, Presence)> {
 fn remove_unfinished(snapshots: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(snapshots)? {
         let folder = entry?.path();
-        let is_ours =
-            folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Uuid>().is_ok());
-        if !is_ours || folder.join(MANIFEST).exists() {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        if name.is_none_or(|name| name.parse::<Uuid>().is_err()) {
             continue;
         }
-        let lock = folder.join(UNFINISHED);
-        if !lock.exists() {
-            // Whoever just made it makes another one. Of a folder that is not empty nobody knows whose it is.
+        if !folder.join(UNFINISHED).exists() {
+            // Whoever just made it makes another one. One that is not empty stays: it is complete, or somebody else's.
             let _ = fs::remove_dir(&folder);
             continue;
         }
-        match Presence::alone(&lock) {
-            Ok(_lock) => fs::remove_dir_all(&folder)?,
+        match remove_if_unfinished(&folder) {
             // Somebody writes it.
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             // Another process removed it first.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            removed => removed?,
         }
     }
     Ok(())
+}
+
+fn remove_if_unfinished(folder: &Path) -> std::io::Result<()> {
+    let lock = folder.join(UNFINISHED);
+    let _lock = Presence::alone(&lock)?;
+    // Looked at with the lock in hand: it may have been completed while this waited.
+    if folder.join(MANIFEST).exists() { fs::remove_file(&lock) } else { fs::remove_dir_all(folder) }
 }
 
 fn fill(settings: &Settings, folder: &Path) -> Result<Snapshot> {

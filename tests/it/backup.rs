@@ -9,6 +9,8 @@ use std::time::Duration;
 use larder::{CheckDepth, Class, Larder, Written, backup};
 use tempfile::tempdir;
 
+use crate::support::damage::flip_a_bit_in_every_row;
+
 async fn filled(folder: &Path, count: i64) -> Larder {
     let larder = Larder::open(folder).await.unwrap();
     let values = larder.kv().collection::<i64>("values");
@@ -75,7 +77,10 @@ async fn unfinished_snapshots_are_removed_unless_somebody_writes_them() {
     let (live, snapshots) = (tempdir().unwrap(), tempdir().unwrap());
     let larder = filled(live.path(), 10).await;
     let complete = larder.snapshot(snapshots.path()).await.unwrap();
-    assert!(!complete.path.join("unfinished.lock").exists());
+    let lock = complete.path.join("unfinished.lock");
+    assert!(!lock.exists());
+    // As one is that was completed while somebody waited for its lock.
+    std::fs::write(&lock, "").unwrap();
     let folder = |name: &str, file: &str| {
         let path = snapshots.path().join(name);
         std::fs::create_dir(&path).unwrap();
@@ -92,6 +97,7 @@ async fn unfinished_snapshots_are_removed_unless_somebody_writes_them() {
     larder.snapshot(snapshots.path()).await.unwrap();
     assert!(!dead.exists() && !empty.exists() && written.exists() && foreign.iter().all(|folder| folder.exists()));
     assert_eq!(backup::list(snapshots.path()).unwrap().len(), 2);
+    assert!(!lock.exists());
     drop(writer);
     larder.snapshot(snapshots.path()).await.unwrap();
     assert!(!written.exists() && complete.path.exists());
@@ -154,26 +160,6 @@ async fn damaged_or_malformed_snapshots_are_refused_before_anything_is_written()
     backup::restore(&snapshot, target.path().join("good")).unwrap();
 }
 
-/// Flips one bit in the stored value of every entry of a closed file, a different one in each.
-fn flip_a_bit_in_every_value(file: &Path) -> usize {
-    let connection = rusqlite::Connection::open(file).unwrap();
-    let rows: Vec<(i64, Vec<u8>)> = connection
-        .prepare("SELECT id, CAST(value AS BLOB) FROM entry")
-        .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    connection.execute_batch("BEGIN").unwrap();
-    for (index, (id, mut value)) in rows.clone().into_iter().enumerate() {
-        let bit = index * 7919 % (value.len() * 8);
-        value[bit / 8] ^= 1 << (bit % 8);
-        connection.execute("UPDATE entry SET value = ?1 WHERE id = ?2", rusqlite::params![value, id]).unwrap();
-    }
-    connection.execute_batch("COMMIT").unwrap();
-    rows.len()
-}
-
 #[tokio::test]
 async fn every_flipped_bit_is_reported_by_reads_and_by_a_full_check() {
     let folder = tempdir().unwrap();
@@ -182,7 +168,7 @@ async fn every_flipped_bit_is_reported_by_reads_and_by_a_full_check() {
     bytes.put_many((0..2_000_u32).map(|i| (format!("k{i}"), i.to_le_bytes().repeat(25)))).await.unwrap();
     assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
     larder.close().await;
-    assert_eq!(flip_a_bit_in_every_value(&folder.path().join("kv.db")), 2_000);
+    assert_eq!(flip_a_bit_in_every_row(&folder.path().join("kv.db"), "entry", &["value"]), 2_000);
 
     let larder = Larder::open(folder.path()).await.unwrap();
     let bytes = larder.kv().bytes("blobs");
@@ -197,47 +183,9 @@ async fn every_flipped_bit_is_reported_by_reads_and_by_a_full_check() {
     larder.close().await;
 }
 
-/// The columns of a chat message's content, and how each is written so that SQLite takes any bytes for its type.
-const BODY_COLUMNS: [(&str, &str); 8] = [
-    ("role", "CAST(?1 AS TEXT)"),
-    ("text", "CAST(?1 AS TEXT)"),
-    ("blocks", "CAST(?1 AS TEXT)"),
-    ("name", "CAST(?1 AS TEXT)"),
-    ("metadata", "CAST(?1 AS TEXT)"),
-    ("extra", "CAST(?1 AS TEXT)"),
-    ("client_id", "CAST(?1 AS TEXT)"),
-    ("checksum", "CAST(CAST(?1 AS TEXT) AS INTEGER)"),
-];
-
-/// Flips one bit in one column of every message of a closed file; in numbers, of the number itself.
-fn flip_a_bit_in_every_message(file: &Path) -> usize {
-    let connection = rusqlite::Connection::open(file).unwrap();
-    let ids: Vec<i64> = connection
-        .prepare("SELECT id FROM body ORDER BY id")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    connection.execute_batch("BEGIN").unwrap();
-    for (index, id) in ids.iter().enumerate() {
-        let (column, written) = BODY_COLUMNS[index % BODY_COLUMNS.len()];
-        if column == "checksum" {
-            let number = if index % 16 == 15 { "created_ms" } else { "checksum" };
-            let sql = format!("UPDATE body SET {number} = ({number} | ?1) - ({number} & ?1) WHERE id = ?2");
-            connection.execute(&sql, rusqlite::params![1_i64 << (index * 31 % 40), id]).unwrap();
-            continue;
-        }
-        let sql = format!("SELECT CAST({column} AS BLOB) FROM body WHERE id = ?1");
-        let mut value: Vec<u8> = connection.query_row(&sql, [id], |row| row.get(0)).unwrap();
-        let bit = index * 7919 % (value.len() * 8);
-        value[bit / 8] ^= 1 << (bit % 8);
-        let sql = format!("UPDATE body SET {column} = {written} WHERE id = ?2");
-        connection.execute(&sql, rusqlite::params![value, id]).unwrap();
-    }
-    connection.execute_batch("COMMIT").unwrap();
-    ids.len()
-}
+/// The columns of a chat message's content.
+const BODY_COLUMNS: [&str; 9] =
+    ["role", "text", "blocks", "name", "metadata", "extra", "client_id", "checksum", "created_ms"];
 
 /// A byte that is no UTF-8 any more set the whole store aside, where it is one message's damage.
 #[tokio::test]
@@ -259,7 +207,7 @@ async fn every_flipped_bit_of_a_message_is_reported_and_the_others_are_served() 
     }
     assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
     larder.close().await;
-    assert_eq!(flip_a_bit_in_every_message(&folder.path().join("chat.db")), MESSAGES);
+    assert_eq!(flip_a_bit_in_every_row(&folder.path().join("chat.db"), "body", &BODY_COLUMNS), MESSAGES);
 
     let larder = Larder::open(folder.path()).await.unwrap();
     let mut detected = 0;

@@ -1,6 +1,7 @@
 //! The documents store through the public API: every operation, bad input, and what survives a reopen.
 
 mod bad_input;
+mod damage;
 mod defects;
 mod filters;
 mod ingestion;

@@ -10,6 +10,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::full_text;
 use crate::store::Outcome;
 
 /// A message's content to be stored.
@@ -176,13 +177,8 @@ pub(super) fn release(connection: &Connection, body_id: u64) -> rusqlite::Result
     if is_held {
         return Ok(());
     }
-    // FTS5 is told what the text was, since the index holds no texts.
-    connection
-        .prepare_cached(
-            "INSERT INTO body_text (body_text, rowid, text)
-             SELECT 'delete', id, text FROM body WHERE id = ?1 AND text IS NOT NULL",
-        )?
-        .execute([body_id])?;
+    let text = "SELECT text FROM body WHERE id = ?1 AND text IS NOT NULL";
+    full_text::remove(connection, "body_text", text, body_id.cast_signed())?;
     connection.prepare_cached("DELETE FROM body WHERE id = ?1")?.execute([body_id])?;
     Ok(())
 }

@@ -10,11 +10,12 @@ use rusqlite::{Connection, Row};
 
 use super::body::{self, Columns};
 use super::place::{self, Place};
-use crate::store::{Failure, Outcome};
+use crate::store::{Failure, Outcome, decoded};
 
 /// The columns that [`read`] decodes, in its order: a place's, then its content's.
 pub(super) const COLUMNS: &str = "place.id, place.body_id, place.archived, place.flags, place.counter_id, \
-     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.checksum, body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
+     place.text_tokens, place.spaced_text_tokens, place.cost_tokens, place.checksum, \
+     body.role, body.text, body.blocks, body.name, body.metadata, body.extra, body.client_id, \
      body.created_ms, body.checksum";
 
 /// How many columns [`COLUMNS`] are.
@@ -54,14 +55,9 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> Outcome<ReadMessage> {
     Ok(ReadMessage { place, stored })
 }
 
-/// Returns what was read; a column of another type than it was written with is damage of this row alone, too.
 #[inline]
 fn verified<T>(row: &Row<'_>, first: usize, read: rusqlite::Result<Option<T>>) -> Outcome<T> {
-    match read {
-        Ok(Some(read)) => Ok(read),
-        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
-        Ok(None) | Err(_) => Err(damaged(row.get(first).unwrap_or_default())),
-    }
+    decoded(read, || damaged(row.get(first).unwrap_or_default()))
 }
 
 fn damaged(id: u64) -> Failure {

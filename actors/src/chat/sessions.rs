@@ -19,7 +19,7 @@ use super::row::{self, COLUMNS, ReadMessage, SOURCE};
 use super::store::{Reading, Writing};
 use super::{edit, fork, links};
 use crate::filter::{self, JsonColumn};
-use crate::store::{Failure, Outcome, PAGE_BYTES_MAX, check_limit};
+use crate::store::{Failure, Outcome, PAGE_BYTES_MAX, check_limit, decoded};
 
 /// Rows that go with their session at once: about 20 ms.
 const ROWS_AT_ONCE_MAX: u16 = 1_000;
@@ -47,15 +47,10 @@ pub(super) fn find_id(connection: &Connection, name: &str) -> rusqlite::Result<O
 }
 
 fn read(row: &Row<'_>) -> Outcome<SessionRow> {
-    match decode(row) {
-        Ok(Some(found)) => Ok(found),
-        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
-        // A column of another type than it was written with is damage of this row alone, too.
-        Ok(None) | Err(_) => {
-            let detail = "a session's description does not match its checksum, or cannot be read".to_owned();
-            Err(Kind::Corrupt { store: StoreName::Chat, detail, written: Written::NotApplied }.into())
-        }
-    }
+    decoded(decode(row), || {
+        let detail = "a session's description does not match its checksum, or cannot be read".to_owned();
+        Kind::Corrupt { store: StoreName::Chat, detail, written: Written::NotApplied }.into()
+    })
 }
 
 /// Returns the row's session; `None` when it is not what was stored.

@@ -128,7 +128,7 @@ fn probe_text_index(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
     let mut probe =
         connection.prepare_cached(&format!("SELECT 1 FROM {TABLE} WHERE {TABLE} MATCH ?1 AND rowid = ?2"))?;
     for probe_number in 0..PROBES_MAX {
-        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, beginning(row.get_ref(1)?.as_str()?)));
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, text_beginning(row, 1)?));
         let Some((key, text)) = next_text.query_row([probe_number * step, step], read).optional()? else { continue };
         let query = typed_query(&TextQuery::default().phrase(text.as_str()), context.settings.tokenizer)?;
         let Some(query) = query else { continue };
@@ -142,9 +142,15 @@ fn probe_text_index(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
 }
 
 fn still_begins_so(context: &Reading<'_>, key: i64, beginning_then: &str) -> Outcome<bool> {
-    let mut statement = context.connection.prepare_cached("SELECT text FROM node WHERE key = ?1")?;
-    let text: Option<Option<String>> = statement.query_row([key], |row| row.get(0)).optional()?;
-    Ok(text.flatten().is_some_and(|text| beginning(&text) == beginning_then))
+    let mut statement =
+        context.connection.prepare_cached("SELECT text FROM node WHERE key = ?1 AND text IS NOT NULL")?;
+    let text = statement.query_row([key], |row| text_beginning(row, 0)).optional()?;
+    Ok(text.is_some_and(|beginning| beginning == beginning_then))
+}
+
+/// A text may be damaged so that it is no UTF-8 any more: that was found before this.
+fn text_beginning(row: &Row<'_>, at: usize) -> rusqlite::Result<String> {
+    Ok(beginning(&String::from_utf8_lossy(row.get_ref(at)?.as_bytes()?)))
 }
 
 /// Returns the first words of a text, up to what cannot stand in a phrase; empty when they do not end in time.

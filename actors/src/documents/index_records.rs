@@ -6,9 +6,9 @@ use larder_protocol::{Error as Kind, IndexId, JsonText, Timestamp};
 use rusqlite::{Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::row::damaged;
-use super::store::{Documents, Reading, Writing};
-use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit, stored_name};
+use super::row::{damaged, shown};
+use super::store::{Reading, Writing};
+use crate::store::{Outcome, PAGE_BYTES_MAX, check_limit, decoded};
 
 /// The columns that [`read`] decodes, in its order.
 pub(super) const COLUMNS: &str = "id, kind, content, created_ms, updated_ms, checksum";
@@ -88,20 +88,19 @@ pub(super) fn list(context: &Reading<'_>, message: &ListIndexRecords) -> Outcome
 
 /// Decodes the columns of [`COLUMNS`], which begin at the first, and verifies them.
 pub(super) fn read(row: &Row<'_>) -> Outcome<IndexRecord> {
+    decoded(decode(row), || damaged(format!("the index record {}", shown(row, 0))))
+}
+
+/// Returns the row's record; `None` when it is not what was written.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Option<IndexRecord>> {
     let (id, kind, content): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let created_ms: i64 = row.get(3)?;
-    let damaged = |what: &str| damaged(format!("the index record {id:?} {what}"));
     if checksum(created_ms, &id, &kind, &content) != row.get::<_, i64>(5)? {
-        return Err(damaged("does not match its checksum"));
+        return Ok(None);
     }
-    let content = JsonText::new(content).map_err(|_| damaged("cannot be read"))?;
-    Ok(IndexRecord {
-        id: stored_name::<Documents, _>(IndexId::new(&id))?,
-        kind,
-        content,
-        created: Timestamp(created_ms),
-        updated: Timestamp(row.get(4)?),
-    })
+    let Ok(id) = IndexId::new(id) else { return Ok(None) };
+    let (content, created, updated) = (JsonText::from_stored(content), Timestamp(created_ms), Timestamp(row.get(4)?));
+    Ok(Some(IndexRecord { id, kind, content, created, updated }))
 }
 
 /// Each part seeds the next one's hash.

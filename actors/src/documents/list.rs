@@ -3,6 +3,7 @@
 //! Start at [`get`] and [`nodes`]. The SQL is put together from constants; everything the caller said is a parameter.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use larder_protocol::documents::{
     ContentHash, CountDocuments, CountNodes, DeclareMetadataField, FindDocumentsByHash, FindNodesByHash, GetNode,
@@ -13,7 +14,7 @@ use larder_protocol::filter::Filter;
 use larder_protocol::limits::PAGE_ROWS_MAX;
 use larder_protocol::{DocumentId, Error as Kind, NodeId};
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 
 use super::row::{self, COLUMNS, SOURCE, VISIBLE};
 use super::sources;
@@ -37,9 +38,12 @@ pub(super) fn declare(context: &mut Writing<'_>, message: &DeclareMetadataField)
     Ok(is_new)
 }
 
+/// Put together once: it is asked more often than anything else.
+static BY_ID: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM {SOURCE} WHERE node.id = ?1 AND {VISIBLE}"));
+
 fn find(connection: &Connection, id: &NodeId) -> Outcome<Option<StoredNode>> {
-    let sql = format!("SELECT {COLUMNS} FROM {SOURCE} WHERE node.id = ?1 AND {VISIBLE}");
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(&BY_ID)?;
     let mut rows = statement.query([id.as_str()])?;
     rows.next()?.map(row::read).transpose()
 }
@@ -59,15 +63,9 @@ pub(super) fn get_many(context: &Reading<'_>, message: &GetNodes) -> Outcome<Vec
 
 pub(super) fn hashes(context: &Reading<'_>, message: &GetNodeHashes) -> Outcome<Vec<Option<ContentHash>>> {
     check_count(message.ids.len())?;
-    let sql = format!("SELECT node.hash FROM {SOURCE} WHERE node.id = ?1 AND {VISIBLE}");
     context.at_one_instant(|connection| {
-        let mut statement = connection.prepare_cached(&sql)?;
-        let mut hashes = Vec::with_capacity(message.ids.len());
-        for id in &message.ids {
-            let hash = statement.query_row([id.as_str()], |row| row.get(0)).optional()?;
-            hashes.push(hash.map(ContentHash));
-        }
-        Ok(hashes)
+        let hash = |id| Ok(find(connection, id)?.map(|stored| stored.hash));
+        message.ids.iter().map(hash).collect()
     })
 }
 

@@ -20,7 +20,7 @@ use super::nodes::{self, Step};
 use super::row::{self, Columns, Place, STORED};
 use super::sources::{self, DocumentRow};
 use super::store::{DocumentsSettings, Writing};
-use crate::store::{Outcome, check_count};
+use crate::store::{Outcome, check_count, decoded};
 
 pub(super) fn put(context: &mut Writing<'_>, message: &PutDocument) -> Outcome<DocumentOutcome> {
     check(context.settings, std::slice::from_ref(message))?;
@@ -209,7 +209,8 @@ fn compare(connection: &Connection, document_key: i64, nodes: &[Node]) -> Outcom
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([document_key])?;
     while let Some(row) = rows.next()? {
-        let (key, id) = (row.get(0)?, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
+        let key = row.get(0)?;
+        let id = decoded(row::text_of(row, 1), || row::damaged(format!("the node {}", row::shown(row, 1))))?;
         match places.get(id).and_then(|&at| Some((at, nodes.get(at)?, steps.get_mut(at)?))) {
             Some((at, node, step)) => {
                 let difference = Columns::of(node).compare(row, at as u64)?;

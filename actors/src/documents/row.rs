@@ -2,13 +2,15 @@
 //!
 //! Start at [`Columns`], what is written, and [`read`], which gives it back.
 
+use std::sync::LazyLock;
+
 use larder_protocol::documents::{CharSpan, ContentHash, Node, NodeContent, Relationships, StoredNode};
 use larder_protocol::{DocumentId, Error as Kind, JsonText, NodeId, StoreName, Timestamp, Written};
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::types::{Null, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row, params_from_iter};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::store::{Failure, Outcome};
+use crate::store::{Failure, Outcome, decoded};
 
 /// The columns that [`read`] decodes, in its order.
 pub(super) const COLUMNS: &str = "node.key, node.id, document.id, node.position, node.kind, node.hash, node.created_ms, \
@@ -23,6 +25,15 @@ pub(super) const SOURCE: &str = "node CROSS JOIN document ON document.key = node
 
 /// Nodes of a document that was deleted are there until they are swept.
 pub(super) const VISIBLE: &str = "document.id IS NOT NULL";
+
+/// The columns that every write of a row sets, in the order of [`Columns::written`].
+const WRITTEN: &str = "document_key, position, kind, hash, updated_ms, checksum, span_start, span_end, previous, next, \
+     parent, children, metadata, content, text";
+const PLACES: &str = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
+
+static INSERT: LazyLock<String> =
+    LazyLock::new(|| format!("INSERT INTO node (id, created_ms, {WRITTEN}) VALUES (?, ?, {PLACES})"));
+static UPDATE: LazyLock<String> = LazyLock::new(|| format!("UPDATE node SET ({WRITTEN}) = ({PLACES}) WHERE key = ?"));
 
 /// A node's columns but its place, borrowed where that is possible.
 pub(super) struct Columns<'a> {
@@ -57,6 +68,10 @@ impl<'a> Columns<'a> {
 
     /// Returns what of a row, whose columns are [`STORED`], differs.
     pub(super) fn compare(&self, row: &Row<'_>, position: u64) -> Outcome<Difference> {
+        decoded(self.difference(row, position).map(Some), || damaged(format!("the node {}", shown(row, 1))))
+    }
+
+    fn difference(&self, row: &Row<'_>, position: u64) -> rusqlite::Result<Difference> {
         let related = |id: &'a Option<NodeId>| id.as_ref().map(NodeId::as_str);
         let Relationships { previous, next, parent, .. } = self.relationships;
         let is_same = row.get::<_, i64>(3)? == self.kind
@@ -85,30 +100,10 @@ impl<'a> Columns<'a> {
         place: Place,
         now: Timestamp,
     ) -> rusqlite::Result<i64> {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO node (id, document_key, position, kind, hash, created_ms, updated_ms, checksum, span_start,
-                 span_end, previous, next, parent, children, metadata, content, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-        )?;
-        let Relationships { previous, next, parent, .. } = self.relationships;
-        statement.insert(params![
-            id.as_str(),
-            place.document_key,
-            place.position,
-            self.kind,
-            hash.0,
-            now.0,
-            self.checksum(id.as_str(), hash, now.0),
-            self.span.map(|span| span.0),
-            self.span.map(|span| span.1),
-            previous.as_ref().map(NodeId::as_str),
-            next.as_ref().map(NodeId::as_str),
-            parent.as_ref().map(NodeId::as_str),
-            self.children,
-            self.metadata,
-            self.content.as_deref(),
-            self.text,
-        ])
+        let checksum = self.checksum(id.as_str(), hash, now.0);
+        let first = [id.as_str().into(), now.0.into()];
+        let values = first.into_iter().chain(self.written(&hash, place, now, checksum));
+        connection.prepare_cached(&INSERT)?.insert(params_from_iter(values))
     }
 
     /// Replaces everything but the key, the id and the time of creation.
@@ -124,32 +119,42 @@ impl<'a> Columns<'a> {
         let created_ms: i64 = connection
             .prepare_cached("SELECT created_ms FROM node WHERE key = ?1")?
             .query_row([key], |row| row.get(0))?;
-        let mut statement = connection.prepare_cached(
-            "UPDATE node SET document_key = ?2, position = ?3, kind = ?4, hash = ?5, updated_ms = ?6, checksum = ?7,
-                 span_start = ?8, span_end = ?9, previous = ?10, next = ?11, parent = ?12, children = ?13, metadata = ?14,
-                 content = ?15, text = ?16
-             WHERE key = ?1",
-        )?;
-        let Relationships { previous, next, parent, .. } = self.relationships;
-        statement.execute(params![
-            key,
-            place.document_key,
-            place.position,
-            self.kind,
-            hash.0,
-            now.0,
-            self.checksum(id.as_str(), hash, created_ms),
-            self.span.map(|span| span.0),
-            self.span.map(|span| span.1),
-            previous.as_ref().map(NodeId::as_str),
-            next.as_ref().map(NodeId::as_str),
-            parent.as_ref().map(NodeId::as_str),
-            self.children,
-            self.metadata,
-            self.content.as_deref(),
-            self.text,
-        ])?;
+        let checksum = self.checksum(id.as_str(), hash, created_ms);
+        let values = self.written(&hash, place, now, checksum).into_iter().chain([key.into()]);
+        connection.prepare_cached(&UPDATE)?.execute(params_from_iter(values))?;
         Ok(())
+    }
+
+    /// The values of [`WRITTEN`].
+    fn written<'b>(
+        &'b self,
+        hash: &'b ContentHash,
+        place: Place,
+        now: Timestamp,
+        checksum: i64,
+    ) -> [ToSqlOutput<'b>; 15] {
+        let null = || ToSqlOutput::from(Null);
+        let text = |text: Option<&'b str>| text.map_or_else(null, ToSqlOutput::from);
+        let number = |number: Option<i64>| number.map_or_else(null, ToSqlOutput::from);
+        let related = |id: &'b Option<NodeId>| text(id.as_ref().map(NodeId::as_str));
+        let Relationships { previous, next, parent, .. } = self.relationships;
+        [
+            place.document_key.into(),
+            place.position.cast_signed().into(),
+            self.kind.into(),
+            hash.0.as_slice().into(),
+            now.0.into(),
+            checksum.into(),
+            number(self.span.map(|span| span.0)),
+            number(self.span.map(|span| span.1)),
+            related(previous),
+            related(next),
+            related(parent),
+            text(self.children.as_deref()),
+            text(self.metadata),
+            text(self.content.as_deref()),
+            text(self.text),
+        ]
     }
 
     fn checksum(&self, id: &str, hash: ContentHash, created_ms: i64) -> i64 {
@@ -222,7 +227,7 @@ fn checksum(
     parts.into_iter().fold(seed, next).cast_signed()
 }
 
-fn text_of<'a>(row: &'a Row<'_>, at: usize) -> rusqlite::Result<Option<&'a str>> {
+pub(super) fn text_of<'a>(row: &'a Row<'_>, at: usize) -> rusqlite::Result<Option<&'a str>> {
     match row.get_ref(at)? {
         ValueRef::Null => Ok(None),
         other => Ok(Some(other.as_str()?)),
@@ -243,9 +248,14 @@ fn is_same_json(stored: Option<&str>, put: Option<&str>) -> bool {
 
 /// Decodes the columns of [`COLUMNS`], which begin at the first, and verifies them.
 pub(super) fn read(row: &Row<'_>) -> Outcome<StoredNode> {
-    let id = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+    decoded(decode(row), || damaged(format!("the node {}", shown(row, 1))))
+}
+
+/// Returns the row's node; `None` when it is not what was written.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Option<StoredNode>> {
+    let id = row.get_ref(1)?.as_str()?;
     let (kind, created_ms): (i64, i64) = (row.get(4)?, row.get(6)?);
-    let hash = row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?;
+    let hash = row.get_ref(5)?.as_blob()?;
     let span = row.get::<_, Option<i64>>(9)?.zip(row.get::<_, Option<i64>>(10)?);
     let parts = [
         text_of(row, 11)?,
@@ -257,23 +267,23 @@ pub(super) fn read(row: &Row<'_>) -> Outcome<StoredNode> {
         text_of(row, 17)?,
     ];
     if checksum(id, hash, kind, created_ms, span, parts) != row.get::<_, i64>(8)? {
-        return Err(corrupt(id, "does not match its checksum"));
+        return Ok(None);
     }
-    let document = text_of(row, 2)?.filter(|id| !id.is_empty());
-    let decoded = decode(id, kind, span, parts).ok().zip(hash.try_into().ok().map(ContentHash));
-    let document = document.map(DocumentId::new).transpose();
-    let (Some((node, hash)), Ok(document)) = (decoded, document) else { return Err(corrupt(id, "cannot be read")) };
-    Ok(StoredNode {
+    let document = text_of(row, 2)?.filter(|id| !id.is_empty()).map(DocumentId::new).transpose();
+    let (Ok(node), Ok(hash), Ok(document)) = (to_node(id, kind, span, parts), hash.try_into(), document) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredNode {
         node,
         document,
         position: row.get(3)?,
-        hash,
+        hash: ContentHash(hash),
         created: Timestamp(created_ms),
         updated: Timestamp(row.get(7)?),
-    })
+    }))
 }
 
-fn decode(id: &str, kind: i64, span: Option<(i64, i64)>, parts: [Option<&str>; 7]) -> Result<Node, Kind> {
+fn to_node(id: &str, kind: i64, span: Option<(i64, i64)>, parts: [Option<&str>; 7]) -> Result<Node, Kind> {
     let [previous, next, parent, children, metadata, content, text] = parts;
     let unreadable = |_| Kind::invalid("node", "a part of it is not what was written");
     let text = text.map(str::to_owned);
@@ -283,7 +293,7 @@ fn decode(id: &str, kind: i64, span: Option<(i64, i64)>, parts: [Option<&str>; 7
             NodeContent::Image { source: serde_json::from_str(source).map_err(unreadable)?, caption: text }
         }
         (2, Some(target)) => NodeContent::Index { text: text.unwrap_or_default(), target: target.to_owned() },
-        (PLAIN, Some(json)) => NodeContent::Plain(JsonText::new(json)?),
+        (PLAIN, Some(json)) => NodeContent::Plain(JsonText::from_stored(json)),
         _ => return Err(Kind::invalid("node", "its kind is unknown")),
     };
     let children = children.map(|ids| serde_json::from_str(ids).map_err(unreadable)).transpose()?;
@@ -291,7 +301,7 @@ fn decode(id: &str, kind: i64, span: Option<(i64, i64)>, parts: [Option<&str>; 7
     Ok(Node {
         id: NodeId::new(id)?,
         content,
-        metadata: metadata.map(JsonText::new).transpose()?,
+        metadata: metadata.map(JsonText::from_stored),
         relationships: Relationships {
             previous: related(previous)?,
             next: related(next)?,
@@ -302,12 +312,15 @@ fn decode(id: &str, kind: i64, span: Option<(i64, i64)>, parts: [Option<&str>; 7
     })
 }
 
-fn corrupt(id: &str, what: &str) -> Failure {
-    damaged(format!("the node {id:?} {what}"))
+/// Returns a row's name for an error, also where the name itself is damaged.
+pub(super) fn shown(row: &Row<'_>, at: usize) -> String {
+    let bytes = row.get_ref(at).ok().and_then(|name| name.as_bytes().ok()).unwrap_or_default();
+    format!("{:?}", String::from_utf8_lossy(bytes))
 }
 
 /// Returns the error for a row that is not what was written.
-pub(super) fn damaged(detail: String) -> Failure {
+pub(super) fn damaged(row: String) -> Failure {
+    let detail = row + " does not match its checksum, or cannot be read";
     Kind::Corrupt { store: StoreName::Documents, detail, written: Written::NotApplied }.into()
 }
 

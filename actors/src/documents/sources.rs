@@ -7,9 +7,9 @@ use larder_protocol::{DocumentId, Error as Kind, JsonText, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::row::damaged;
+use super::row::{damaged, shown};
 use super::store::Reading;
-use crate::store::Outcome;
+use crate::store::{Outcome, decoded};
 
 /// The columns that [`read`] decodes, in its order.
 pub(super) const COLUMNS: &str = "document.key, document.id, document.state, document.hash, document.attempted_hash, \
@@ -51,6 +51,11 @@ pub(super) fn require_key(connection: &Connection, id: Option<&DocumentId>) -> O
 
 /// Decodes the columns of [`COLUMNS`], which begin at the first, and verifies them.
 pub(super) fn read(row: &Row<'_>) -> Outcome<DocumentRow> {
+    decoded(decode(row), || damaged(format!("the document {}", shown(row, 1))))
+}
+
+/// Returns the row's document; `None` when it is not what was written.
+fn decode(row: &Row<'_>) -> rusqlite::Result<Option<DocumentRow>> {
     let key: i64 = row.get(0)?;
     let columns = DocumentColumns {
         id: row.get(1)?,
@@ -63,12 +68,11 @@ pub(super) fn read(row: &Row<'_>) -> Outcome<DocumentRow> {
         metadata: row.get(8)?,
         created_ms: row.get(10)?,
     };
-    let damaged = |what: &str| damaged(format!("the document {:?} {what}", columns.id));
     if columns.checksum(key) != row.get::<_, i64>(12)? {
-        return Err(damaged("does not match its checksum"));
+        return Ok(None);
     }
-    let document = columns.clone().into_document(row.get(9)?, Timestamp(row.get(11)?));
-    Ok(DocumentRow { key, document: document.map_err(|_| damaged("cannot be read"))? })
+    let document = columns.into_document(row.get(9)?, Timestamp(row.get(11)?)).ok();
+    Ok(document.map(|document| DocumentRow { key, document }))
 }
 
 /// A document's columns but its key, its count and the time of its last change.
@@ -123,7 +127,7 @@ impl DocumentColumns {
             state,
             node_count,
             fingerprint: self.fingerprint,
-            metadata: self.metadata.map(JsonText::new).transpose()?,
+            metadata: self.metadata.map(JsonText::from_stored),
             created: Timestamp(self.created_ms),
             updated,
         })
@@ -243,9 +247,11 @@ pub(super) fn get_text(context: &Reading<'_>, message: &GetDocumentText) -> Outc
 
 /// Decodes a document's key, its text and the text's checksum, and verifies them.
 pub(super) fn read_text(row: &Row<'_>, first: usize) -> Outcome<String> {
-    let (key, text): (i64, String) = (row.get(first)?, row.get(first + 1)?);
-    if text_checksum(key, &text) != row.get::<_, i64>(first + 2)? {
-        return Err(damaged(format!("the text of the document with key {key} does not match its checksum")));
-    }
-    Ok(text)
+    let key: i64 = row.get(first)?;
+    let read = || {
+        let text: String = row.get(first + 1)?;
+        let is_intact = text_checksum(key, &text) == row.get::<_, i64>(first + 2)?;
+        Ok(is_intact.then_some(text))
+    };
+    decoded(read(), || damaged(format!("the text of the document with key {key}")))
 }

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, params};
 
 use super::store::DocumentsSettings;
-use crate::full_text::TextIndex;
+use crate::full_text::{self, TextIndex};
 
 /// Its name.
 pub(super) const TABLE: &str = "node_text";
@@ -34,11 +34,5 @@ pub(super) fn insert(connection: &Connection, key: i64, text: &str) -> rusqlite:
 
 /// Removes a node's text; to be called while the node still has it.
 pub(super) fn delete(connection: &Connection, key: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO node_text (node_text, rowid, text)
-             SELECT 'delete', key, text FROM node WHERE key = ?1 AND text IS NOT NULL",
-        )?
-        .execute([key])?;
-    Ok(())
+    full_text::remove(connection, TABLE, "SELECT text FROM node WHERE key = ?1 AND text IS NOT NULL", key)
 }

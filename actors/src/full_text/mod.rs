@@ -13,6 +13,7 @@ mod query;
 pub(crate) use check::check;
 pub use excerpt::{SNIPPET_BYTES_MAX, excerpt};
 pub use index::TextIndex;
+pub(crate) use index::remove;
 pub use query::{plain_query, typed_query};
 
 use larder_protocol::Tokenizer;

@@ -47,7 +47,10 @@ impl Fault {
         };
         match failure.extended_code {
             ffi::SQLITE_IOERR_NOMEM => return Self::NoMemory,
-            ffi::SQLITE_IOERR_CORRUPTFS => return Self::Corrupt,
+            // Rows' ids are larder's own, and new: one that is taken already was not found where it should have been.
+            ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
+                return Self::Corrupt;
+            }
             // A full disk may first show where the shared memory file grows.
             ffi::SQLITE_IOERR_SHMSIZE => return Self::DiskFull,
             _ => {}

@@ -66,6 +66,17 @@ pub(crate) fn stored_name<S: Store, T>(name: Result<T, Kind>) -> Outcome<T> {
     })
 }
 
+/// Returns what was read of a row. A column of another type than it was written with, or a text that is no UTF-8 any more,
+/// is damage of that row alone, which `damaged` tells of; what SQLite fails with may be the file's.
+#[inline]
+pub(crate) fn decoded<T>(read: rusqlite::Result<Option<T>>, damaged: impl FnOnce() -> Failure) -> Outcome<T> {
+    match read {
+        Ok(Some(read)) => Ok(read),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
+        Ok(None) | Err(_) => Err(damaged()),
+    }
+}
+
 /// Returns the failure of a read whose rows come in another order than their index has. Only a damaged index does so, and
 /// whoever continued behind such a row would read in circles.
 pub(crate) fn out_of_order<S: Store>() -> Failure {

@@ -34,7 +34,7 @@ mod writer;
 #[cfg(test)]
 pub(crate) use changes::ChangeSet;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
-pub(crate) use context::{out_of_order, stored_name};
+pub(crate) use context::{decoded, out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
 pub use fairness::let_others_run_after_memory_read;
 pub use handle::{CloseReport, StoreHandle};

@@ -18,6 +18,7 @@ use super::collections::{self, Collection};
 use super::row::{self, Columns};
 use super::store::{Reading, VectorsSettings, Writing};
 use crate::filter::{self, DeclaredField, FieldIndexes, JsonColumn};
+use crate::full_text;
 use crate::store::{Outcome, PAGE_BYTES_MAX, check_count, check_limit};
 use crate::vector_index::Slot;
 
@@ -86,13 +87,7 @@ pub(super) fn find_slot(connection: &Connection, collection_key: i64, id: &Point
 
 /// Deletes a point's row and its entry in the full-text index.
 pub(super) fn delete_row(connection: &Connection, slot: Slot) -> rusqlite::Result<()> {
-    // The index keeps no copy of the text, so it is told the old one while that is still there.
-    connection
-        .prepare_cached(
-            "INSERT INTO point_text (point_text, rowid, text)
-             SELECT 'delete', slot, text FROM point WHERE slot = ?1 AND text IS NOT NULL",
-        )?
-        .execute([slot])?;
+    full_text::remove(connection, "point_text", "SELECT text FROM point WHERE slot = ?1 AND text IS NOT NULL", slot)?;
     connection.prepare_cached("DELETE FROM point WHERE slot = ?1")?.execute([slot])?;
     Ok(())
 }

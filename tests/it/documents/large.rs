@@ -1,12 +1,13 @@
 //! Large documents: they come and go whole, and hold nobody up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use larder::{Durability, Larder, field};
 
-use super::{assert_sound, document, found, json, node};
-use crate::support::within;
+use super::{assert_sound, document, found, json, node, nodes_of};
+use crate::support::{number_from_environment, within};
 
 const NODE_COUNT: usize = 100_000;
 
@@ -92,5 +93,39 @@ async fn nobody_sees_half_a_document() {
     }
     writer.await.unwrap();
     assert_eq!(documents.count().await.unwrap(), 0);
+    assert_sound(&larder).await;
+}
+
+/// A large put holds the writer for as long as it takes; whoever writes beside it waits, and is answered. The figures are for
+/// decision 0010: `LARDER_NODES=100000 cargo test --release --test it documents::large::small -- --nocapture`.
+#[tokio::test]
+async fn small_writes_wait_for_a_large_one_and_are_answered() {
+    let count = usize::try_from(number_from_environment("LARDER_NODES", 5_000)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let larder = relaxed(folder.path()).await;
+    let documents = larder.documents();
+    let beside = async |what: &str, large: BoxFuture<'static, ()>| {
+        let (began, large, mut waits) = (Instant::now(), tokio::spawn(large), Vec::new());
+        while !large.is_finished() {
+            let asked = Instant::now();
+            let text = format!("{what} {}", waits.len());
+            within(documents.put(document("small"), [node("s", &text)])).await.unwrap();
+            waits.push(asked.elapsed());
+        }
+        large.await.unwrap();
+        let (took, longest) = (began.elapsed(), waits.iter().max().copied().unwrap_or_default());
+        println!(
+            "{what}, {count} nodes: {took:.1?}; of {} small puts beside it the longest took {longest:.1?}",
+            waits.len()
+        );
+    };
+    for (what, word) in [("put", "first"), ("put again", "first"), ("replace", "second")] {
+        let put = documents.put(document("large"), nodes(count, word)).into_future();
+        beside(what, put.map(|outcome| _ = outcome.unwrap()).boxed()).await;
+    }
+    let delete = documents.delete_document("large").into_future();
+    beside("delete", delete.map(|outcome| assert!(outcome.unwrap())).boxed()).await;
+    assert_eq!(nodes_of(&larder, "small").await.len(), 1);
+    assert_eq!(documents.count().await.unwrap(), 1);
     assert_sound(&larder).await;
 }

@@ -1,6 +1,7 @@
 //! What several modules need: waits with a limit, one way to look at an error, children, and looks from outside.
 
 pub(crate) mod child;
+pub(crate) mod damage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 use entry::Chunk;
 
 /// The peers of this run, in the order of the tables.
-const PEERS: &[&str] = &["larder", "raw", "tantivy"];
+const PEERS: &[&str] = &["larder", "raw", "tantivy", "llamaindex"];
 
 /// Chunks of one document.
 pub const CHUNKS: u64 = 100;
@@ -87,7 +87,7 @@ fn describe(call: Call) -> run::Load {
     let (about, durabilities, without): (_, _, &[&str]) = match call {
         Call::Ingest => (format!("one call puts a document of {CHUNKS} chunks, with full text"), run::BOTH, &[]),
         Call::Reingest => (format!("one call puts the same {CHUNKS} chunks again"), run::DURABLE, &["tantivy"]),
-        Call::Search => ("one call finds the best ten chunks with two words".to_owned(), run::DURABLE, &[]),
+        Call::Search => ("one call finds the best ten chunks with two words".to_owned(), run::DURABLE, &["llamaindex"]),
         Call::Get => ("one call reads a chunk by its id".to_owned(), run::DURABLE, &["tantivy"]),
     };
     run::Load {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use larder::protocol::documents::StoredNode;
+use larder::protocol::documents::{NodeContent, StoredNode};
 use larder::{Document, Durability, JsonText, Larder, Node};
 use peer_harness::documents::entry::Chunk;
 use peer_harness::documents::{Hit, Peer};
@@ -18,9 +18,10 @@ fn node(chunk: Chunk) -> Result<Node> {
 
 fn chunk(stored: StoredNode) -> Chunk {
     let Node { id, content, metadata, span, .. } = stored.node;
+    let NodeContent::Text(text) = content else { unreachable!("only texts are put") };
     Chunk {
         id: id.into(),
-        text: content.text().unwrap_or_default().to_owned(),
+        text,
         metadata: metadata.map(String::from).unwrap_or_default(),
         span: span.map_or((0, 0), |span| (span.start, span.end)),
     }
