@@ -1,7 +1,9 @@
 //! Embedded, supervised storage runtime for local AI applications.
 //!
 //! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store, [`Larder::documents`] source documents with
-//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
+//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them, [`Larder::embed_cache`] what is
+//! dear to compute, computed once. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages
+//! in [`protocol`], sent with [`Larder::ask`].
 //!
 //! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
 //! commit, checkpoint or scan runs on the caller's async threads.

@@ -135,7 +135,7 @@ pub(crate) fn cache() -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let vector = |id: u64| vec![(id % 4_096) as f32; 384];
-    let open = async |bytes_max: Option<u64>| {
+    let open = async |disk: &SmallDisk, bytes_max: Option<u64>| {
         let builder = Larder::builder(disk.path().join("store")).embed_cache(|cache| {
             cache.own.bytes_max = bytes_max;
             cache.own.memory_bytes = 0;
@@ -147,7 +147,7 @@ pub(crate) fn cache() -> Result<u64, String> {
         builder.settings(|settings| settings.ballast_bytes = BALLAST_BYTES).open().await.expect("an almost empty disk")
     };
     let found = runtime.block_on(async {
-        let larder = open(None).await;
+        let larder = open(&disk, None).await;
         let (cache, mut stored) = (larder.embed_cache(), 0);
         let refused = loop {
             match cache.put("model", &stored.to_string(), vector(stored)).await {
@@ -161,22 +161,28 @@ pub(crate) fn cache() -> Result<u64, String> {
             let found = cache.get("model", &id.to_string()).await.expect("a full disk can be read");
             assert_eq!(found.expect("it was acknowledged").as_slice(), vector(id));
         }
-        let compute = || async { Ok::<_, std::convert::Infallible>(vector(7)) };
-        let computed = cache.get_or_compute("model", "missing", compute).await.expect("it is computed");
-        assert_eq!(computed.as_slice(), vector(7));
-        assert_eq!(cache.statistics().await.expect("a full disk can be read").unkept, 1);
+        // What little room is left is used up; from then on, what is computed is answered and not kept.
+        let mut computed = 0;
+        while cache.statistics().await.expect("a full disk can be read").unkept == 0 {
+            let compute = || async { Ok::<_, std::convert::Infallible>(vector(computed)) };
+            let answer = cache.get_or_compute("model", &format!("missing {computed}"), compute).await;
+            assert_eq!(answer.expect("it is computed").as_slice(), vector(computed));
+            computed += 1;
+            assert!(computed * 1_536 < DISK, "the disk does not fill");
+        }
         larder.close().await;
-        // A limit that the disk has room for: the oldest go, and nobody is refused.
-        let larder = open(Some(4 << 20)).await;
+        stored
+    });
+    // A limit that the disk has room for: the oldest go, and nobody is refused.
+    let disk = SmallDisk::mount(DISK)?;
+    runtime.block_on(async {
+        let larder = open(&disk, Some(4 << 20)).await;
         let cache = larder.embed_cache();
-        let ids: Vec<String> = (0..stored).map(|id| id.to_string()).collect();
-        cache.remove("model", ids.iter().map(String::as_str)).await.expect("removing makes room");
         for id in 0..2 * stored {
             cache.put("model", &id.to_string(), vector(id)).await.expect("there is room for it");
         }
         assert!(cache.statistics().await.expect("it can be read").evicted > 0);
         larder.close().await;
-        stored
     });
     Ok(found)
 }
