@@ -254,6 +254,11 @@ impl<S: Store> Group<S> {
         self.connection.execute_batch("COMMIT")
     }
 
+    /// Returns whether a handler asked for a slice of maintenance since the last call.
+    pub(super) fn take_sweep_due(&mut self) -> bool {
+        std::mem::take(&mut self.changes.is_sweep_due)
+    }
+
     /// Returns why the actor must restart, if it must.
     pub(super) fn take_broken(&mut self) -> Option<Error> {
         self.broken.take()
@@ -392,11 +397,11 @@ impl<S: Store> Group<S> {
     }
 
     fn look_for_recovery(&mut self) {
-        self.commit();
         let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
         if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
+        self.commit();
         if self.disk_full_at.is_some() {
             self.relieve_disk();
         }

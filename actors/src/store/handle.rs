@@ -24,7 +24,7 @@ use super::failpoints::Failpoint;
 use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
 use super::readers::{self, Readers, ThreadRead};
-use super::shared::{Custody, StoreOpening, StoreShared, shared};
+use super::shared::{Custody, Replacement, StoreOpening, StoreShared, shared};
 use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
@@ -50,6 +50,8 @@ struct Inner<S: Store> {
     guard: Mutex<Option<Connection>>,
     /// The connection for background checkpoints, opened at the first.
     checkpointer: Mutex<Option<Connection>>,
+    /// Held while the file is set aside or replaced: whoever comes late must not close what serves again.
+    replacing: tokio::sync::Mutex<()>,
 }
 
 impl<S: Store> Clone for StoreHandle<S> {
@@ -106,7 +108,9 @@ impl<S: Store> StoreHandle<S> {
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
         let guard = Mutex::new(Some(guard));
-        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
+        let readers = Arc::new(readers);
+        let replacing = tokio::sync::Mutex::default();
+        let inner = Inner { shared, admission, readers, actor, runtime, guard, checkpointer, replacing };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
@@ -133,7 +137,10 @@ impl<S: Store> StoreHandle<S> {
                 tokio::select! {
                     () = shared.quarantined.notified() => {
                         let Some(inner) = weak.upgrade() else { return };
-                        Self { inner }.set_aside().await;
+                        let _replacing = inner.replacing.lock().await;
+                        if inner.shared.status.state() == StoreState::Quarantined {
+                            Self { inner: Arc::clone(&inner) }.set_aside().await;
+                        }
                     }
                     () = actor.wait_for_shutdown() => return,
                 }
@@ -158,20 +165,21 @@ impl<S: Store> StoreHandle<S> {
         shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Replaces the file of a quarantined store, which `swap` does while no process has it open, and serves again.
+    /// Replaces the file of a quarantined store, and serves again.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever `swap` and
-    /// opening the file answer. The store stays quarantined then.
-    pub async fn replace_file(&self, swap: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-        let Inner { shared, readers, actor, guard, runtime, .. } = &*self.inner;
+    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever the replacement
+    /// and opening the file answer. The store stays quarantined then.
+    pub async fn replace_file(&self, replacement: Replacement) -> Result<()> {
+        let Inner { shared, readers, actor, guard, runtime, replacing, .. } = &*self.inner;
+        let _replacing = replacing.lock().await;
         if shared.status.state() != StoreState::Quarantined {
             let reason = "it is not quarantined".to_owned();
             return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
         }
         self.set_aside().await;
         let (reply, replaced) = oneshot::channel();
-        if actor.tell(Replace { swap: Box::new(swap), reply }).try_send().is_err() {
+        if actor.tell(Replace { replacement, reply }).try_send().is_err() {
             return Err(self.unavailable(Written::NotApplied).into());
         }
         replaced.await.map_err(|_| self.unavailable(Written::NotApplied))??;
@@ -263,6 +271,25 @@ impl<S: Store> StoreHandle<S> {
         let size_bytes = message.size_bytes();
         let read = move |connection: &Connection| S::read(&context(&store, connection, now, false), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
+    }
+
+    /// Answers from the state in memory alone, if `read` finds it there: the shortest way, which takes no lock of the file.
+    ///
+    /// # Errors
+    /// When the store does not serve.
+    pub async fn read_memory<T>(&self, read: impl FnOnce(&S::Memory, Timestamp) -> Option<T>) -> Result<Option<T>> {
+        let shared = &self.inner.shared;
+        shared.status.check_accepts()?;
+        let Some(found) = read(&shared.memory, group::now()) else { return Ok(None) };
+        shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+        let_others_run(MEMORY_READ_COST).await;
+        Ok(Some(found))
+    }
+
+    /// Returns the store's state in memory.
+    #[must_use]
+    pub fn memory(&self) -> &S::Memory {
+        &self.inner.shared.memory
     }
 
     /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
@@ -461,7 +488,7 @@ impl<S: Store> StoreHandle<S> {
 
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
-        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
+        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard, replacing } = &*self.inner;
         shared.is_closing.store(true, Ordering::Release);
         // Wakes who waits for it.
         shared.commits.send_modify(|_| ());
@@ -470,6 +497,7 @@ impl<S: Store> StoreHandle<S> {
         let readers = Arc::clone(readers);
         let custody_of = Arc::clone(shared);
         let closed = async {
+            let _replacing = replacing.lock().await;
             if shared.status.state() == StoreState::Quarantined {
                 self.set_aside().await;
             }

@@ -22,7 +22,9 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
-    /// No caller has written since the slice before.
+    /// It does what belongs to a round beside the store's own sweep.
+    is_round: bool,
+    /// No caller has written since the round before.
     is_at_rest: bool,
     /// It did all that one slice may do, so that there may be more.
     is_full: bool,
@@ -31,13 +33,20 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
-    pub(super) fn new(settings: &StoreSettings, is_at_rest: bool, again: impl Fn() + Send + 'static) -> Self {
+    /// Returns a slice of everything. `again` asks for one more: it is called when this one left work behind, so that whoever
+    /// waits goes first.
+    pub(super) fn round(settings: &StoreSettings, is_at_rest: bool, again: impl Fn() + Send + 'static) -> Self {
+        Self { is_round: true, is_at_rest, ..Self::sweep(settings, again) }
+    }
+
+    /// Returns a slice of the store's own sweep alone.
+    pub(super) fn sweep(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
         Self {
+            is_round: false,
+            is_at_rest: false,
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
-            is_at_rest,
             is_full: false,
             again: Box::new(again),
         }
@@ -76,10 +85,14 @@ impl<S: Store> Job<S> for Slice {
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
         self.is_full = S::sweep(context, ROWS_PER_SLICE)? >= ROWS_PER_SLICE;
+        if !self.is_round {
+            return Ok(());
+        }
         context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
-        changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        let pruned = changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        self.is_full |= pruned >= ROWS_PER_SLICE;
         free_pages(connection)?;
         if self.is_at_rest && !self.is_full {
             // What it saves a search must not be paid by whoever writes.
