@@ -178,7 +178,7 @@ pub(crate) fn cache() -> Result<u64, String> {
     runtime.block_on(async {
         let larder = open(&disk, Some(4 << 20)).await;
         let cache = larder.embed_cache();
-        for id in 0..2 * stored {
+        for id in 0..2 * found {
             cache.put("model", &id.to_string(), vector(id)).await.expect("there is room for it");
         }
         assert!(cache.statistics().await.expect("it can be read").evicted > 0);
