@@ -8,6 +8,7 @@ pub mod change;
 pub mod chat;
 pub mod codec;
 pub mod documents;
+pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;
@@ -28,8 +29,8 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId, Sequence,
-    SessionId, StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId,
+    ProducerName, Sequence, SessionId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

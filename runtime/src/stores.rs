@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_actors::chat::Chat;
 use larder_actors::documents::Documents;
+use larder_actors::embed_cache::{Backend, EmbedCache};
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Compaction, Store, StoreHandle, StoreObservation, store_file};
@@ -29,6 +30,7 @@ pub struct Stores {
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
     vectors: OnceCell<StoreHandle<Vectors>>,
+    embed_cache: OnceCell<StoreHandle<EmbedCache>>,
     running: Running,
 }
 
@@ -55,13 +57,20 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 4] =
-    [HostedStore::of::<Kv>(), HostedStore::of::<Documents>(), HostedStore::of::<Chat>(), HostedStore::of::<Vectors>()];
+pub(crate) const HOSTED: [HostedStore; 5] = [
+    HostedStore::of::<Kv>(),
+    HostedStore::of::<Documents>(),
+    HostedStore::of::<Chat>(),
+    HostedStore::of::<Vectors>(),
+    HostedStore::of::<EmbedCache>(),
+];
 
 /// What is done with a store that is named when the program runs.
 pub(crate) struct HostedStore {
     pub(crate) name: StoreName,
     pub(crate) file: fn(&Settings) -> StoreFile,
+    /// Whether the settings want a file.
+    pub(crate) is_used: fn(&Settings) -> bool,
     /// Starts it where it is not used yet.
     pub(crate) start: fn(Larder) -> BoxFuture<'static, Result<()>>,
     pub(crate) restore: fn(Larder, PathBuf) -> BoxFuture<'static, Result<RestoredStore>>,
@@ -75,6 +84,7 @@ impl HostedStore {
                 let config = S::config(settings);
                 store_file::<S>(&settings.path, &config.common, &config.own)
             },
+            is_used: S::is_used,
             start: |larder| async move { larder.store::<S>().await.map(drop) }.boxed(),
             restore: |larder, snapshots| async move { larder.restore::<S>(snapshots).await }.boxed(),
         }
@@ -90,6 +100,14 @@ impl HostedStore {
 pub trait Hosted: Store {
     fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>>;
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings>;
+
+    /// What it holds can be computed again: a damaged file is set aside and begun anew, and nobody is asked.
+    const IS_CACHE: bool = false;
+
+    /// Whether the settings want the store to have a file.
+    fn is_used(_settings: &Settings) -> bool {
+        true
+    }
 }
 
 impl Hosted for Kv {
@@ -129,6 +147,22 @@ impl Hosted for Vectors {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.vectors
+    }
+}
+
+impl Hosted for EmbedCache {
+    const IS_CACHE: bool = true;
+
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.embed_cache
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.embed_cache
+    }
+
+    fn is_used(settings: &Settings) -> bool {
+        settings.embed_cache.own.backend == Backend::Sqlite
     }
 }
 

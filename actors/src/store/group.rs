@@ -59,6 +59,8 @@ pub(super) struct Group<S: Store> {
     disk_full_at: Option<Instant>,
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
+    /// Callers' writes at the last slice of maintenance.
+    write_count_before: u64,
     /// Last, so that it is given back after the connection is closed.
     _custody: Custody<S>,
 }
@@ -124,6 +126,7 @@ impl<S: Store> Group<S> {
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
+            write_count_before: 0,
             _custody: custody,
         })
     }
@@ -299,6 +302,11 @@ impl<S: Store> Group<S> {
         fault::describe(S::NAME, "compacting its file", Written::NotApplied, error)
     }
 
+    /// Returns whether a handler asked for a slice of maintenance since the last call.
+    pub(super) fn take_sweep_due(&mut self) -> bool {
+        std::mem::take(&mut self.changes.is_sweep_due)
+    }
+
     /// Returns why the actor must restart, if it must.
     pub(super) fn take_broken(&mut self) -> Option<Error> {
         self.broken.take()
@@ -437,11 +445,11 @@ impl<S: Store> Group<S> {
     }
 
     fn look_for_recovery(&mut self) {
-        self.commit();
         let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
         if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
+        self.commit();
         if self.disk_full_at.is_some() {
             self.relieve_disk();
         }
@@ -458,6 +466,12 @@ impl<S: Store> Group<S> {
                 }
             }
         }
+    }
+
+    /// Tells whether no caller has written since this was last asked.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let write_count = self.shared.status.write_count.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.write_count_before, write_count) == write_count
     }
 
     fn is_wal_at_limit(&self) -> bool {

@@ -4,10 +4,12 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
 use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
@@ -24,7 +26,7 @@ use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
 use super::maintenance::Swept;
 use super::readers::{self, Readers, ThreadRead};
-use super::shared::{Custody, StoreOpening, StoreShared, shared};
+use super::shared::{Custody, Replacement, StoreOpening, StoreShared, shared};
 use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
@@ -53,6 +55,8 @@ struct Inner<S: Store> {
     guard: Mutex<Option<Connection>>,
     /// The connection for background checkpoints, opened at the first.
     checkpointer: Mutex<Option<Connection>>,
+    /// Held while the file is set aside or replaced: whoever comes late must not close what serves again.
+    replacing: tokio::sync::Mutex<()>,
 }
 
 impl<S: Store> Clone for StoreHandle<S> {
@@ -109,7 +113,9 @@ impl<S: Store> StoreHandle<S> {
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
         let guard = Mutex::new(Some(guard));
-        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
+        let readers = Arc::new(readers);
+        let replacing = tokio::sync::Mutex::default();
+        let inner = Inner { shared, admission, readers, actor, runtime, guard, checkpointer, replacing };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
@@ -136,7 +142,10 @@ impl<S: Store> StoreHandle<S> {
                 tokio::select! {
                     () = shared.quarantined.notified() => {
                         let Some(inner) = weak.upgrade() else { return };
-                        Self { inner }.set_aside().await;
+                        let _replacing = inner.replacing.lock().await;
+                        if inner.shared.status.state() == StoreState::Quarantined {
+                            Self { inner: Arc::clone(&inner) }.set_aside().await;
+                        }
                     }
                     () = actor.wait_for_shutdown() => return,
                 }
@@ -161,20 +170,21 @@ impl<S: Store> StoreHandle<S> {
         shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Replaces the file of a quarantined store, which `swap` does while no process has it open, and serves again.
+    /// Replaces the file of a quarantined store, and serves again.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever `swap` and
-    /// opening the file answer. The store stays quarantined then.
-    pub async fn replace_file(&self, swap: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-        let Inner { shared, readers, actor, guard, runtime, .. } = &*self.inner;
+    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever the replacement
+    /// and opening the file answer. The store stays quarantined then.
+    pub async fn replace_file(&self, replacement: Replacement) -> Result<()> {
+        let Inner { shared, readers, actor, guard, runtime, replacing, .. } = &*self.inner;
+        let _replacing = replacing.lock().await;
         if shared.status.state() != StoreState::Quarantined {
             let reason = "it is not quarantined".to_owned();
             return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
         }
         self.set_aside().await;
         let (reply, replaced) = oneshot::channel();
-        if actor.tell(Replace { swap: Box::new(swap), reply }).try_send().is_err() {
+        if actor.tell(Replace { replacement, reply }).try_send().is_err() {
             return Err(self.unavailable(Written::NotApplied).into());
         }
         replaced.await.map_err(|_| self.unavailable(Written::NotApplied))??;
@@ -266,6 +276,25 @@ impl<S: Store> StoreHandle<S> {
         let size_bytes = message.size_bytes();
         let read = move |connection: &Connection| S::read(&context(&store, connection, now, false), &message);
         self.on_thread(M::NAME, size_bytes, options, read).await
+    }
+
+    /// Answers from the state in memory alone, if `read` finds it there: the shortest way, which takes no lock of the file.
+    ///
+    /// # Errors
+    /// When the store does not serve.
+    pub async fn read_memory<T>(&self, read: impl FnOnce(&S::Memory, Timestamp) -> Option<T>) -> Result<Option<T>> {
+        let shared = &self.inner.shared;
+        shared.status.check_accepts()?;
+        let Some(found) = read(&shared.memory, group::now()) else { return Ok(None) };
+        shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+        let_others_run(MEMORY_READ_COST).await;
+        Ok(Some(found))
+    }
+
+    /// Returns the store's state in memory.
+    #[must_use]
+    pub fn memory(&self) -> &S::Memory {
+        &self.inner.shared.memory
     }
 
     /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
@@ -391,7 +420,12 @@ impl<S: Store> StoreHandle<S> {
         if !shared.status.is_in_doubt.swap(false, Ordering::AcqRel) {
             return;
         }
-        match self.find_damage(true).await {
+        let found = match select(pin!(self.find_damage(true)), pin!(self.closing())).await {
+            Either::Left((found, _)) => found,
+            // Nobody asked for it, so that a closing store does not wait for it: its statement ends with its request.
+            Either::Right(_) => return,
+        };
+        match found {
             Ok(Findings { structure, values }) => {
                 for finding in structure.iter().chain(&values) {
                     tracing::error!(store = %S::NAME, finding, "damage found after a failed commit");
@@ -408,6 +442,13 @@ impl<S: Store> StoreHandle<S> {
                 shared.status.is_in_doubt.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Returns once the store closes.
+    async fn closing(&self) {
+        let shared = &self.inner.shared;
+        // An error: the store is gone.
+        let _ = shared.commits.subscribe().wait_for(|_| shared.closing.is_called_off()).await;
     }
 
     async fn find_damage(&self, is_full: bool) -> Result<Findings> {
@@ -485,13 +526,16 @@ impl<S: Store> StoreHandle<S> {
 
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
-        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
+        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard, replacing } = &*self.inner;
         shared.closing.call_off();
+        // Wakes who waits for it.
+        shared.commits.send_modify(|_| ());
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
         let custody_of = Arc::clone(shared);
         let closed = async {
+            let _replacing = replacing.lock().await;
             if shared.status.state() == StoreState::Quarantined {
                 self.set_aside().await;
             }

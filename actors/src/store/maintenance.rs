@@ -1,4 +1,5 @@
-//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log.
+//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log, and
+//! while nobody writes, the order of the full-text index.
 //!
 //! Always true: a slice is a write like any other, inside a group, undone as a whole when it fails.
 
@@ -21,6 +22,10 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
+    /// It does what belongs to a round beside the store's own sweep.
+    is_round: bool,
+    /// No caller has written since the round before.
+    is_at_rest: bool,
     /// What it did, or why nothing is done.
     swept: Result<Swept>,
     /// Told how it ended, once it is committed.
@@ -42,9 +47,16 @@ pub(super) enum Swept {
 }
 
 impl Slice {
-    /// Whoever wants another slice asks for it in `then`, so that those who wait go first.
-    pub(super) fn new(settings: &StoreSettings, then: Then) -> Self {
+    /// Returns a slice of everything. Whoever wants another one asks for it in `then`, so that those who wait go first.
+    pub(super) fn round(settings: &StoreSettings, is_at_rest: bool, then: Then) -> Self {
+        Self { is_round: true, is_at_rest, ..Self::sweep(settings, then) }
+    }
+
+    /// Returns a slice of the store's own sweep alone.
+    pub(super) fn sweep(settings: &StoreSettings, then: Then) -> Self {
         Self {
+            is_round: false,
+            is_at_rest: false,
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
@@ -90,11 +102,22 @@ impl<S: Store> Job<S> for Slice {
             ROWS_PER_SLICE.. => Swept::Some,
             _ => Swept::All,
         });
+        if !self.is_round {
+            return Ok(());
+        }
         context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
-        changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        let pruned = changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
         free_pages(connection)?;
+        let mut is_full = matches!(self.swept, Ok(Swept::Some)) || pruned >= ROWS_PER_SLICE;
+        if self.is_at_rest && !is_full {
+            // What it saves a search must not be paid by whoever writes.
+            is_full = S::text_index(context.settings).map_or(Ok(false), |index| index.merge(connection))?;
+        }
+        if is_full {
+            self.swept = Ok(Swept::Some);
+        }
         Ok(())
     }
 

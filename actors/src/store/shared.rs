@@ -55,6 +55,20 @@ pub struct StoreOpening<S: Store> {
     pub failpoints: Arc<Failpoints>,
 }
 
+/// How a quarantined store's file is replaced.
+pub struct Replacement {
+    /// Whether another process has done it.
+    pub is_done: Box<dyn Fn() -> bool + Send>,
+    /// Does it. No process has the file open meanwhile.
+    pub swap: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl std::fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacement").finish_non_exhaustive()
+    }
+}
+
 /// What the writer, the readers and the callers of a store share.
 pub(crate) struct StoreShared<S: Store> {
     pub(super) file: StoreFile,
@@ -102,11 +116,18 @@ impl<S: Store> StoreShared<S> {
         Ok(())
     }
 
-    /// Runs `swap` while no process has the file open, and announces this one again.
-    pub(super) fn replace_presence(&self, swap: Box<dyn FnOnce() -> Result<()> + Send>) -> Result<()> {
+    /// Replaces the file while no process has it open, unless another one has done so, and announces this one again.
+    pub(super) fn replace_presence(&self, Replacement { is_done, swap }: Replacement) -> Result<()> {
+        self.announce()?;
+        if is_done() {
+            return Ok(());
+        }
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alone =
             self.presence_path.as_deref().map(Presence::alone).transpose().map_err(|e| self.present_error(e))?;
-        swap()?;
+        if !is_done() {
+            swap()?;
+        }
         drop(alone);
         self.announce()
     }

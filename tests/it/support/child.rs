@@ -129,6 +129,10 @@ fn runs_its_role() {
         "crowd" => crate::overload::crowd(words),
         "opener" => crate::quarantine::open_until_told(words),
         "searcher" => crate::vectors::search_until_told(words),
+        "embedder" => crate::embed_cache::processes::compute_until_done(words),
+        "hanging-embedder" => crate::embed_cache::processes::hang(words),
+        "cache-remover" => crate::embed_cache::processes::remove_until_told(words),
+        "cache-holder" => crate::embed_cache::damage::hold_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
     }

@@ -9,6 +9,7 @@
 pub mod callers;
 pub mod chat;
 pub mod documents;
+pub mod embed_cache;
 pub mod kv;
 pub mod latency;
 pub mod peer;

@@ -2,6 +2,7 @@
 
 mod chat;
 mod documents;
+mod embed_cache;
 mod vectors;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ("kv", peer_harness::kv::serve::<LarderKv>),
         ("documents", peer_harness::documents::serve::<documents::LarderDocuments>),
         ("chat", peer_harness::chat::serve::<chat::LarderChat>),
+        ("embed_cache", peer_harness::embed_cache::serve::<embed_cache::LarderCache>),
     ])
 }
 

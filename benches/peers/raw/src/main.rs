@@ -2,6 +2,7 @@
 
 mod chat;
 mod documents;
+mod embed_cache;
 mod kv;
 mod vectors;
 
@@ -15,5 +16,6 @@ fn main() -> ExitCode {
         ("kv", peer_harness::kv::serve::<kv::Raw>),
         ("chat", peer_harness::chat::serve::<chat::RawChat>),
         ("documents", peer_harness::documents::serve::<documents::RawDocuments>),
+        ("embed_cache", peer_harness::embed_cache::serve::<embed_cache::RawCache>),
     ])
 }
