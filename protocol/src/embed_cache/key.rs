@@ -231,12 +231,12 @@ mod tests {
         assert!(matches!(Producer::model("a").unwrap().with_parameters(long), Err(Error::TooLarge { .. })));
     }
 
-    /// The form is kept in files: this hash must never change.
+    /// The form is kept in files: these hashes must never change. Another implementation of BLAKE3 (PyPI) gave the same.
     #[test]
     fn the_form_is_pinned() {
         let key = model("minilm", "normalize=true").key("a text");
         assert_eq!(key.to_string(), "1a49d590b5a58be74deb8857728a0bcb88dc12d5e9e917ffb1e3b123daf5ac75");
         let large = model("minilm", "").key(&"x".repeat(1 << 20));
-        assert_eq!(large.to_string(), "?");
+        assert_eq!(large.to_string(), "7016628530ba0284b116e598ac9fbecff05f01f5d91331d99b70fad408382390");
     }
 }
