@@ -123,7 +123,8 @@ async fn settings_are_fixed_when_the_collection_is_made() {
 #[expect(clippy::disallowed_methods, reason = "a look from outside, through SQLite")]
 fn rows_of_no_collection(folder: &std::path::Path) -> u64 {
     let connection = rusqlite::Connection::open(folder.join("vectors.db")).unwrap();
-    let sql = "SELECT count(*) FROM collection LEFT JOIN point ON point.collection_key = collection.key WHERE name IS NULL";
+    let sql =
+        "SELECT count(*) FROM collection LEFT JOIN point ON point.collection_key = collection.key WHERE name IS NULL";
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
