@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::{
-    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
-    INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LEASE_NAME_BYTES_MAX, NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX,
-    SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, ENTITY_NAME_BYTES_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX, LEASE_NAME_BYTES_MAX,
+    NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, SESSION_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX, TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -132,6 +132,29 @@ checked_text! {
     PointId, "point id", POINT_ID_BYTES_MAX
 }
 
+checked_text! {
+    /// The name of an entity, unique among the entities of its label: 1 to [`ENTITY_NAME_BYTES_MAX`] bytes of UTF-8
+    /// without NUL, compared by its bytes.
+    EntityName, "entity name", ENTITY_NAME_BYTES_MAX
+}
+checked_text! {
+    /// What kind of thing an entity is, or what a relation says: 1 to [`LABEL_BYTES_MAX`] bytes of UTF-8 without NUL.
+    Label, "label", LABEL_BYTES_MAX
+}
+checked_text! {
+    /// What said a fact, such as a chunk's or a message's id: 1 to [`SOURCE_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    SourceId, "source id", SOURCE_ID_BYTES_MAX
+}
+
+impl EntityName {
+    /// Returns a name that was checked before it was stored, without checking it again: an answer may hold thousands. The
+    /// caller vouches for it with a checksum.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 /// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
 fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Error> {
     if text.is_empty() {
@@ -159,6 +182,8 @@ pub enum StoreName {
     Chat,
     /// Vectors, and what is nearest to one.
     Vectors,
+    /// A knowledge graph: entities and facts.
+    Graph,
 }
 
 impl StoreName {
@@ -170,6 +195,7 @@ impl StoreName {
             Self::Documents => "documents",
             Self::Chat => "chat",
             Self::Vectors => "vectors",
+            Self::Graph => "graph",
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::error::OpenError;
 use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
+use crate::handles::graph::Graph;
 use crate::handles::kv::Kv;
 use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
@@ -274,6 +275,12 @@ impl Larder {
     #[must_use]
     pub fn chat(&self) -> Chat {
         Chat::new(self.clone())
+    }
+
+    /// Returns the graph store.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        Graph::new(self.clone())
     }
 
     /// Returns the vectors store.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
+use larder_actors::graph::GraphSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::store::StoreSettings;
 use larder_actors::vectors::VectorsSettings;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub chat: StoreConfig<ChatSettings>,
     /// The vectors store.
     pub vectors: StoreConfig<VectorsSettings>,
+    /// The graph store.
+    pub graph: StoreConfig<GraphSettings>,
 }
 
 /// One store's settings.
@@ -113,6 +116,7 @@ impl Settings {
             documents: StoreConfig::default(),
             chat: StoreConfig::default(),
             vectors: StoreConfig::default(),
+            graph: StoreConfig::default(),
         }
     }
 
@@ -137,6 +141,13 @@ impl Settings {
             return Err(Kind::invalid("setting documents.own.document_bytes_max", "it is not within 1 KiB to 256 MiB"));
         }
         self.check_vectors()?;
+        if !(1 << 10..=64 << 20).contains(&self.graph.own.payload_bytes_max) {
+            return Err(Kind::invalid("setting graph.own.payload_bytes_max", "it is not within 1 KiB to 64 MiB"));
+        }
+        if self.graph.own.index_bytes_max > 1 << 40 {
+            return Err(Kind::invalid("setting graph.own.index_bytes_max", "it is not within 0 to 1 TiB"));
+        }
+        self.graph.common.check("graph.common")?;
         self.documents.common.check("documents.common")?;
         self.chat.common.check("chat.common")?;
         self.vectors.common.check("vectors.common")?;

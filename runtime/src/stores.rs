@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_actors::chat::Chat;
 use larder_actors::documents::Documents;
+use larder_actors::graph::Graph;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
@@ -29,6 +30,7 @@ pub struct Stores {
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
     vectors: OnceCell<StoreHandle<Vectors>>,
+    graph: OnceCell<StoreHandle<Graph>>,
     running: Running,
 }
 
@@ -55,8 +57,13 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 4] =
-    [HostedStore::of::<Kv>(), HostedStore::of::<Documents>(), HostedStore::of::<Chat>(), HostedStore::of::<Vectors>()];
+pub(crate) const HOSTED: [HostedStore; 5] = [
+    HostedStore::of::<Kv>(),
+    HostedStore::of::<Documents>(),
+    HostedStore::of::<Chat>(),
+    HostedStore::of::<Vectors>(),
+    HostedStore::of::<Graph>(),
+];
 
 /// What is done with a store that is named when the program runs.
 pub(crate) struct HostedStore {
@@ -129,6 +136,16 @@ impl Hosted for Vectors {
 
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
         &settings.vectors
+    }
+}
+
+impl Hosted for Graph {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.graph
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.graph
     }
 }
 

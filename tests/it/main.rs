@@ -16,8 +16,9 @@ mod documents;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
-mod hostile;
+mod graph;
 #[cfg(test)]
+mod hostile;
 mod kv;
 #[cfg(test)]
 mod layers;
