@@ -8,7 +8,10 @@ mod lookup;
 mod merge;
 mod model;
 mod operations;
+mod processes;
 mod traversal;
+
+pub(crate) use processes::walk_until_told;
 
 use larder::protocol::graph::{EntitySummary, Outcome, UpsertedEntity, UpsertedRelation};
 use larder::{Graph, JsonText, Larder, NewEntity, NewRelation, RelationId};

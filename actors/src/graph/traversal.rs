@@ -37,7 +37,7 @@ const EDGES_IN_PLACE_MAX: usize = 20_000;
 /// A subgraph is chosen from so many entities at most, those nearest to the seeds.
 const SUBGRAPH_CANDIDATES_MAX: usize = 50_000;
 /// How far a subgraph's scores may be off.
-const SUBGRAPH_TOLERANCE: f64 = 1e-3;
+const SUBGRAPH_TOLERANCE: f64 = 0.05;
 
 /// A graph that is asked about: what a walk over it needs, and how its nodes are named.
 trait Asked {
@@ -503,8 +503,8 @@ pub(super) fn rank_entities(context: &Reading<'_>, message: &RankEntities) -> Ou
     if !(0.0..=0.99).contains(damping) {
         return Err(Kind::invalid("damping", "it is not within 0 to 0.99").into());
     }
-    if !(1e-9..=0.1).contains(tolerance) {
-        return Err(Kind::invalid("tolerance", "it is not within 1e-9 to 0.1").into());
+    if !(1e-6..=0.1).contains(tolerance) {
+        return Err(Kind::invalid("tolerance", "it is not within 1e-6 to 0.1").into());
     }
     let entities: Vec<_> = seeds.iter().map(|seed| &seed.entity).collect();
     ask(context, &entities, follow, Rank { message })

@@ -1,11 +1,10 @@
 //! Personalised PageRank, to a bound on the error.
 //!
-//! What walks have still to distribute is kept as a residual for each node, and pushed on from nodes that have much of it until less than
-//! `tolerance` is left in all: each score is then off by less than that. (Forward push as usual stops at a residual *for each edge*,
-//! which on hubs leaves most of it undistributed.) Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors",
-//! FOCS 2006.
+//! What walks have still to distribute is kept as a residual for each node. A sweep pushes every residual on once, in the order of
+//! the nodes, so that what a node gets from those before it goes on in the same sweep: after a few of them less than `tolerance`
+//! is left in all, and each score is off by less than that. (Forward push as usual stops at a residual *for each edge*, which on hubs
+//! leaves most of it undistributed.) Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors", FOCS 2006.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use super::{Direction, Table, Walk};
@@ -19,7 +18,7 @@ pub struct Ranking {
     pub damping: f64,
     /// How much may be left to distribute in the end.
     pub tolerance: f64,
-    /// How many of the best are wanted: once it is certain which they are, the rest need not be distributed. 0: all.
+    /// How many of the best are wanted. 0: all.
     pub limit: usize,
 }
 
@@ -30,11 +29,12 @@ struct State {
     residual: f32,
     /// The sum of its edges' weights; 0: not known, under 0: it has none.
     strength: f32,
-    is_queued: bool,
 }
 
-/// A phase pushes from every node that has this share of what is left, for each node that was met, and more.
-const PHASE: f64 = 0.125;
+/// Residuals that are together at most this share of all wait for a later sweep: most nodes have next to nothing.
+const WAITING: f64 = 0.1;
+/// A sweep moves at least the rest of a residual but for what comes back, so that so many suffice for any tolerance.
+const SWEEPS_MAX: usize = 10_000;
 
 /// Ranks nodes from seeds by their weights, which need not sum to 1; answers with all that got something, best first, of equals the
 /// lower node.
@@ -47,16 +47,15 @@ pub fn rank<W: Walk>(walk: &W, seeds: &[(W::Node, f64)], ranking: &Ranking) -> R
         return Ok(Vec::new());
     }
     let seeds: Vec<_> = seeds.iter().map(|(node, weight)| (*node, weight / sum)).collect();
-    let mut push =
-        Push { walk, seeds: &seeds, ranking, states: walk.table(), queue: VecDeque::new(), left: 1.0, met: Vec::new() };
+    let mut push = Push { walk, seeds: &seeds, ranking, states: walk.table(), left: 1.0, met: Vec::new() };
     for (node, weight) in &seeds {
-        push.give(*node, *weight);
+        push.receive(*node, *weight as f32);
     }
-    while push.left > ranking.tolerance {
-        push.phase()?;
-        if push.is_certain() {
+    for _ in 0..SWEEPS_MAX {
+        if push.left <= ranking.tolerance {
             break;
         }
+        push.sweep()?;
     }
     Ok(push.ranked())
 }
@@ -67,7 +66,6 @@ struct Push<'a, W: Walk> {
     seeds: &'a [(W::Node, f64)],
     ranking: &'a Ranking,
     states: W::Table<State>,
-    queue: VecDeque<W::Node>,
     /// The sum of all residuals.
     left: f64,
     /// Nodes that got something.
@@ -75,39 +73,39 @@ struct Push<'a, W: Walk> {
 }
 
 impl<W: Walk> Push<'_, W> {
-    fn give(&mut self, node: W::Node, amount: f64) {
+    #[inline]
+    fn receive(&mut self, node: W::Node, amount: f32) {
         let state = self.states.at(node);
         if state.residual == 0.0 && state.score == 0.0 {
             self.met.push(node);
         }
-        state.residual += amount as f32;
+        state.residual += amount;
     }
 
-    /// Pushes from every node with much, until none has.
-    fn phase(&mut self) -> Result<(), W::Error> {
-        let threshold = (self.left * PHASE / self.met.len().max(1) as f64) as f32;
-        self.queue.clear();
-        for node in &self.met {
-            let state = self.states.at(*node);
-            state.is_queued = state.residual > threshold;
-            if state.is_queued {
-                self.queue.push_back(*node);
-            }
+    /// Pushes every residual on that is worth it, once.
+    fn sweep(&mut self) -> Result<(), W::Error> {
+        // In order, so that memory is read in order; nodes that are met on the way wait for the next sweep.
+        self.met.sort_unstable();
+        // Summed anew each time: what rounding loses would otherwise be pushed for ever.
+        let mut left = 0.0;
+        for at in 0..self.met.len() {
+            left += f64::from(self.states.at(self.met[at]).residual);
         }
-        while let Some(node) = self.queue.pop_front() {
-            self.push(node, threshold)?;
-            if self.left <= self.ranking.tolerance {
-                break;
+        self.left = left;
+        let threshold = (self.left * WAITING / self.met.len().max(1) as f64) as f32;
+        for at in 0..self.met.len() {
+            let node = self.met[at];
+            if self.states.at(node).residual > threshold {
+                self.push(node)?;
             }
         }
         Ok(())
     }
 
-    fn push(&mut self, node: W::Node, threshold: f32) -> Result<(), W::Error> {
+    fn push(&mut self, node: W::Node) -> Result<(), W::Error> {
         let strength = self.strength(node)?;
         let damping = self.ranking.damping;
         let state = self.states.at(node);
-        state.is_queued = false;
         let residual = f64::from(std::mem::take(&mut state.residual));
         state.score += ((1.0 - damping) * residual) as f32;
         self.left -= (1.0 - damping) * residual;
@@ -115,29 +113,16 @@ impl<W: Walk> Push<'_, W> {
         if strength <= 0.0 {
             for at in 0..self.seeds.len() {
                 let (seed, weight) = self.seeds[at];
-                self.receive(seed, (onward * weight) as f32, threshold);
+                self.receive(seed, (onward * weight) as f32);
             }
             return Ok(());
         }
         let share = onward / f64::from(strength);
         let (walk, direction) = (self.walk, self.ranking.direction);
         walk.edges(node, direction, |edge| {
-            self.receive(edge.other, (share * edge.weight) as f32, threshold);
+            self.receive(edge.other, (share * edge.weight) as f32);
             ControlFlow::Continue(())
         })
-    }
-
-    #[inline]
-    fn receive(&mut self, node: W::Node, amount: f32, threshold: f32) {
-        let state = self.states.at(node);
-        if state.residual == 0.0 && state.score == 0.0 {
-            self.met.push(node);
-        }
-        state.residual += amount;
-        if state.residual > threshold && !state.is_queued {
-            state.is_queued = true;
-            self.queue.push_back(node);
-        }
     }
 
     fn strength(&mut self, node: W::Node) -> Result<f32, W::Error> {
@@ -155,28 +140,12 @@ impl<W: Walk> Push<'_, W> {
         Ok(strength)
     }
 
-    /// Whether what is left, were it all one node's, would not change which are the best.
-    fn is_certain(&mut self) -> bool {
-        let limit = self.ranking.limit;
-        if limit == 0 || self.met.len() <= limit {
-            return false;
-        }
-        let mut scores: Vec<f32> = Vec::with_capacity(self.met.len());
-        for node in &self.met {
-            scores.push(self.states.at(*node).score);
-        }
-        let (_, next, _) = scores.select_nth_unstable_by(limit, |a, b| b.total_cmp(a));
-        let next = *next;
-        let last = scores[..limit].iter().copied().fold(f32::INFINITY, f32::min);
-        f64::from(last) > f64::from(next) + self.left
-    }
-
     fn ranked(mut self) -> Vec<(W::Node, f64)> {
         // What is left stays where it is: a better guess than nowhere.
         let mut ranked = Vec::with_capacity(self.met.len());
         for node in &self.met {
             let state = self.states.at(*node);
-            ranked.push((*node, f64::from(state.score) + f64::from(state.residual) * (1.0 - self.ranking.damping)));
+            ranked.push((*node, f64::from(state.score) + f64::from(state.residual)));
         }
         ranked.retain(|(_, score)| *score > 0.0);
         let order = |a: &(W::Node, f64), b: &(W::Node, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));

@@ -11,6 +11,10 @@ use super::hash::KeyHash;
 /// So many names are compared letter by letter, at least, and for each that is wanted.
 const COMPARED_MIN: usize = 200;
 const COMPARED_PER_HIT: usize = 10;
+/// What a letter of a name costs, in threes that it shares with the text.
+const LETTER_COST: f64 = 0.05;
+/// How much less a name counts of which nearly nothing is in the text.
+const REST_COST: f64 = 0.2;
 /// A name's letters behind these do not count.
 const LETTERS_MAX: usize = 128;
 
@@ -38,7 +42,7 @@ pub struct Spelled {
     pub at: usize,
     /// What it was pushed with.
     pub key: Key,
-    /// The share of letters that are right, 0 to 1.
+    /// See [`likeness`].
     pub score: f64,
 }
 
@@ -116,9 +120,10 @@ impl Spelling {
                 *count = count.saturating_add(1);
             }
         }
+        // What the name has beside the text counts little: a part of a name may be all that somebody remembers.
         let likeness = |number: u32| {
-            let own = f64::from(self.entries[number as usize].len) + 2.0;
-            2.0 * f64::from(counts[number as usize]) / (own + grams.len() as f64)
+            let len = f64::from(self.entries[number as usize].len);
+            f64::from(counts[number as usize]) - LETTER_COST * len
         };
         touched.into_iter().map(|number| (number, likeness(number))).collect()
     }
@@ -130,15 +135,19 @@ impl Spelling {
     }
 }
 
-/// Returns the share of a text's letters that are as in a name, 0 to 1.
+/// Returns how much of a text is in a name, letter by letter, 0 to 1. It may be any part of it; then the name counts a little less.
 #[must_use]
 pub fn likeness(text: &str, name: &str) -> f64 {
     share(&folded(text), &folded(name))
 }
 
 fn share(letters: &[char], name: &[char]) -> f64 {
-    let longest = letters.len().max(name.len()).max(1);
-    1.0 - distance(letters, name) as f64 / longest as f64
+    if letters.is_empty() || name.is_empty() {
+        return 0.0;
+    }
+    let right = 1.0 - (distance(letters, name) as f64 / letters.len() as f64).min(1.0);
+    let rest = name.len().saturating_sub(letters.len()) as f64 / name.len() as f64;
+    right * (1.0 - REST_COST * rest)
 }
 
 /// Returns the letters of a name that count: in lower case, anything else as one space.
@@ -168,23 +177,26 @@ fn trigrams(letters: &[char]) -> Vec<u64> {
     padded.windows(3).map(|three| three.iter().fold(0, |gram, c| gram << 21 | u64::from(u32::from(*c)))).collect()
 }
 
-/// Returns how many letters are to be changed, added, left out, or swapped with their neighbour.
-fn distance(a: &[char], b: &[char]) -> usize {
+/// Returns how many letters of a text are to be changed, added, left out, or swapped with their neighbour, for it to be a part of a
+/// name.
+fn distance(text: &[char], name: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = Vec::with_capacity(b.len() + 1);
+    // It may begin anywhere.
+    let mut last: Vec<usize> = vec![0; name.len() + 1];
+    for (i, x) in text.iter().enumerate() {
+        let mut row = Vec::with_capacity(name.len() + 1);
         row.push(i + 1);
-        for (j, y) in b.iter().enumerate() {
+        for (j, y) in name.iter().enumerate() {
             let mut least = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+            if i > 0 && j > 0 && *x == name[j - 1] && text[i - 1] == *y {
                 least = least.min(before[j - 1] + 1);
             }
             row.push(least);
         }
         before = std::mem::replace(&mut last, row);
     }
-    last.last().copied().unwrap_or(0)
+    // And end anywhere.
+    last.into_iter().min().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -192,12 +204,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_swaps_once() {
+    fn distance_counts_swaps_once_and_nothing_around_a_part() {
         let of = |a: &str, b: &str| distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>());
-        assert_eq!(
-            [of("", ""), of("a", ""), of("kitten", "sitting"), of("ab", "ba"), of("abcd", "acbd")],
-            [0, 1, 3, 1, 1]
-        );
+        let found = [of("", "b"), of("a", ""), of("kitten", "sitting"), of("acbd", "xxabcdxx"), of("ab", "xxabxx")];
+        assert_eq!(found, [0, 1, 2, 1, 0]);
     }
 
     #[test]

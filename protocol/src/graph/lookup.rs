@@ -37,7 +37,8 @@ pub enum EntityLookup {
     Prefix(String),
     /// Their names and descriptions hold this; best first, by BM25.
     Text(TextQuery),
-    /// They have a name or alias that is written nearly so, in any case; those with the fewest letters to change first.
+    /// They have a name or alias that is written nearly so, or has a part that is, in any case; those with the fewest letters to
+    /// change first.
     Misspelt(String),
 }
 
@@ -48,8 +49,8 @@ pub struct EntityHit {
     pub entity: EntitySummary,
     /// The name or alias that was found, where it was found by one.
     pub matched: Option<EntityName>,
-    /// How well it fits, higher is better: 1 for exact and prefix; by a text, BM25; misspelt, the share of letters that are
-    /// right, 0 to 1; similar, the cosine of the embeddings.
+    /// How well it fits, higher is better: 1 for exact and prefix; by a text, BM25; misspelt, how much of
+    /// the text is in the name, 0 to 1; similar, the cosine of the embeddings.
     pub score: f64,
 }
 

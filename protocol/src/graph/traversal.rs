@@ -258,7 +258,7 @@ pub struct Seed {
 /// Ranks entities by personalised PageRank: how often a walk is there that follows facts by their weights, and at each step goes
 /// back to a seed with probability `1 − damping`. A walk that cannot go on goes back, too.
 ///
-/// Seeds are ranked with the others. The scores are those of about a hundred steps of the power method, within `tolerance`.
+/// Seeds are ranked with the others. Scores sum to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankEntities {
     /// From where; 1 to [`SEEDS_MAX`].
@@ -267,7 +267,8 @@ pub struct RankEntities {
     pub follow: Follow,
     /// How likely a walk goes on: 0 to 0.99. Usual: 0.85.
     pub damping: f64,
-    /// How far all scores together, which sum to 1, may be off: 1e-9 to 0.1. Lower: more steps.
+    /// How much of what walks distribute, 1 in all, may be left undistributed, where it came to: 1e-6 to 0.1. Lower: more steps.
+    /// Usual: 0.02.
     pub tolerance: f64,
     /// Most to return: up to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,

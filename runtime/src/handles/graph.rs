@@ -287,7 +287,7 @@ impl Graph {
             seeds,
             follow: Follow::default(),
             damping: 0.85,
-            tolerance: 1e-4,
+            tolerance: 0.02,
             limit: 10,
         }))
     }

@@ -129,6 +129,7 @@ fn runs_its_role() {
         "crowd" => crate::overload::crowd(words),
         "opener" => crate::quarantine::open_until_told(words),
         "searcher" => crate::vectors::search_until_told(words),
+        "walker" => crate::graph::walk_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
     }

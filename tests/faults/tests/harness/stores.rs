@@ -134,6 +134,7 @@ impl Stores {
             common(&mut settings.documents.common);
             common(&mut settings.chat.common);
             common(&mut settings.vectors.common);
+            common(&mut settings.graph.common);
             // So that what an index keeps in the file is written and read.
             settings.vectors.own.vector_bytes_max = 0;
             // Nothing to load in each of thousands of folders.
