@@ -36,7 +36,7 @@ fn name(state: &mut u64) -> String {
 
 fn fact(state: &mut u64) -> NewRelation {
     let (subject, object) = (name(state), name(state));
-    NewRelation::new(&subject, "knows", &object).expect("short names")
+    NewRelation::new(subject, "knows", object).expect("short names")
 }
 
 async fn filled() -> larder::Result<Larder> {

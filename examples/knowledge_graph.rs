@@ -174,7 +174,7 @@ fn fact(line: &str) -> Result<NewRelation> {
 async fn measure(graph: &Graph, data: &Path) -> Result<()> {
     let Ok(text) = std::fs::read_to_string(data.join("train.queries.json")) else { return Ok(()) };
     let queries: serde_json::Value = serde_json::from_str(&text)?;
-    let list = |name: &str| queries[name].as_array().cloned().unwrap_or_default();
+    let list = |name: &str| queries.get(name).and_then(|list| list.as_array()).cloned().unwrap_or_default();
     for name in ["uniform", "biased", "hubs"] {
         let entities: Vec<String> = list(name).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
         for depth in 1..=3 {
@@ -192,7 +192,7 @@ async fn measure(graph: &Graph, data: &Path) -> Result<()> {
     }
     let mut times = Vec::new();
     for pair in list("pairs") {
-        let (Some(from), Some(to)) = (pair[0].as_str(), pair[1].as_str()) else { continue };
+        let (Some(from), Some(to)) = (text_at(&pair, 0), text_at(&pair, 1)) else { continue };
         let began = Instant::now();
         graph.shortest_path(from, to).await?;
         times.push(began.elapsed());
@@ -212,7 +212,7 @@ async fn measure(graph: &Graph, data: &Path) -> Result<()> {
     let (mut times, mut right) = (Vec::new(), 0);
     let texts = list("text");
     for text in &texts {
-        let (Some(name), Some(typo)) = (text["name"].as_str(), text["typo"].as_str()) else { continue };
+        let (Some(name), Some(typo)) = (member(text, "name"), member(text, "typo")) else { continue };
         let began = Instant::now();
         let hits = graph.misspelt(typo).limit(10).await?;
         times.push(began.elapsed());
@@ -220,6 +220,14 @@ async fn measure(graph: &Graph, data: &Path) -> Result<()> {
     }
     println!("misspelt names: {}, {right} of {} among the first ten", percentiles(times), texts.len());
     Ok(())
+}
+
+fn text_at(list: &serde_json::Value, at: usize) -> Option<&str> {
+    list.get(at)?.as_str()
+}
+
+fn member<'a>(object: &'a serde_json::Value, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str()
 }
 
 fn percentiles(mut times: Vec<Duration>) -> String {

@@ -19,6 +19,7 @@ mod folder;
 mod graph;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod kv;
 #[cfg(test)]
 mod layers;

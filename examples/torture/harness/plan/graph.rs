@@ -127,7 +127,7 @@ fn properties(id: u64, part: u64, by: u64) -> String {
 
 fn fact(subject: &str, id: u64, part: u64, by: u64) -> Result<NewRelation> {
     let object = part_name(id, part);
-    Ok(NewRelation::new(subject, PART, &object)?.with_properties(JsonText::new(properties(id, part, by))?))
+    Ok(NewRelation::new(subject, PART, object)?.with_properties(JsonText::new(properties(id, part, by))?))
 }
 
 fn alone_facts(id: u64, count: u64) -> Result<Vec<NewRelation>> {
@@ -139,7 +139,7 @@ fn own_facts(id: u64, count: u64) -> Result<Vec<NewRelation>> {
     let mut facts = (0..count)
         .map(|part| Ok(fact(&own(id), id, part, id)?.with_source(source(id))?))
         .collect::<Result<Vec<_>>>()?;
-    let same = NewRelation::new(&own(id), SAME, &other(id))?;
+    let same = NewRelation::new(own(id), SAME, other(id))?;
     facts.push(same.with_properties(JsonText::new(properties(id, count, id))?).with_source(source(id))?);
     Ok(facts)
 }
