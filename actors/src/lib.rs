@@ -10,6 +10,8 @@ pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;
+pub mod graph;
+pub mod graph_index;
 pub mod kv;
 pub mod sqlite;
 pub mod store;

@@ -12,6 +12,7 @@ pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;
+pub mod graph;
 mod json_text;
 pub mod kv;
 pub mod lease;
@@ -29,8 +30,8 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, IdempotencyKey, IndexId, Key, LeaseName, NodeId, PointId,
-    ProducerName, Sequence, SessionId, StoreName, Tag, Version,
+    ClientMessageId, CollectionName, DocumentId, EntityName, IdempotencyKey, IndexId, Key, Label, LeaseName, NodeId,
+    PointId, ProducerName, Sequence, SessionId, SourceId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

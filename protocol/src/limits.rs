@@ -86,3 +86,25 @@ pub const SEARCH_POINTS_MAX: usize = 10_000;
 pub const DIVERSITY_CANDIDATES_MAX: usize = 1_000;
 /// Most vectors that one message looks for.
 pub const SEARCH_QUERIES_MAX: usize = 1_000;
+/// Longest name of an entity, in bytes of UTF-8. It is repeated in an index page, so long ones cost every neighbour.
+pub const ENTITY_NAME_BYTES_MAX: usize = 1024;
+/// Longest label of an entity or a relation, in bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Longest qualifier of a relation, in bytes of UTF-8.
+pub const QUALIFIER_BYTES_MAX: usize = 256;
+/// Longest id of a source, in bytes of UTF-8.
+pub const SOURCE_ID_BYTES_MAX: usize = 1024;
+/// Most sources that one message names for one relation.
+pub const SOURCES_PER_RELATION_MAX: usize = 1_000;
+/// Most hops that a question about a graph goes.
+pub const HOPS_MAX: usize = 64;
+/// Most entities that a neighbourhood answers.
+pub const NEIGHBORHOOD_MAX: usize = 100_000;
+/// Most entities that a question about a graph starts from.
+pub const SEEDS_MAX: usize = 1_000;
+/// Most labels that a question about a graph names.
+pub const LABELS_PER_QUESTION_MAX: usize = 1_000;
+/// Most paths that one question enumerates.
+pub const PATHS_MAX: usize = 10_000;
+/// Most edges that an enumeration of paths looks at; past that it answers with what it found.
+pub const PATH_STEPS_MAX: usize = 10_000_000;

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::{
-    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
-    INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LEASE_NAME_BYTES_MAX, NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX,
-    PRODUCER_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, TAG_BYTES_MAX,
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, ENTITY_NAME_BYTES_MAX,
+    IDEMPOTENCY_KEY_BYTES_MAX, INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX, LEASE_NAME_BYTES_MAX,
+    NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, PRODUCER_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX,
+    TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -136,6 +137,29 @@ checked_text! {
     ProducerName, "producer name", PRODUCER_NAME_BYTES_MAX
 }
 
+checked_text! {
+    /// The name of an entity, unique among the entities of its label: 1 to [`ENTITY_NAME_BYTES_MAX`] bytes of UTF-8
+    /// without NUL, compared by its bytes.
+    EntityName, "entity name", ENTITY_NAME_BYTES_MAX
+}
+checked_text! {
+    /// What kind of thing an entity is, or what a relation says: 1 to [`LABEL_BYTES_MAX`] bytes of UTF-8 without NUL.
+    Label, "label", LABEL_BYTES_MAX
+}
+checked_text! {
+    /// What said a fact, such as a chunk's or a message's id: 1 to [`SOURCE_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
+    SourceId, "source id", SOURCE_ID_BYTES_MAX
+}
+
+impl EntityName {
+    /// Returns a name that was checked before it was stored, without checking it again: an answer may hold thousands. The
+    /// caller vouches for it with a checksum.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 /// NUL is refused because the `sqlite3` shell and C callers would show and compare only what stands before it.
 fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<(), Error> {
     if text.is_empty() {
@@ -165,6 +189,8 @@ pub enum StoreName {
     Vectors,
     /// Embeddings and other values that are dear to compute.
     EmbedCache,
+    /// A knowledge graph: entities and facts.
+    Graph,
 }
 
 impl StoreName {
@@ -177,6 +203,7 @@ impl StoreName {
             Self::Chat => "chat",
             Self::Vectors => "vectors",
             Self::EmbedCache => "embed_cache",
+            Self::Graph => "graph",
         }
     }
 }

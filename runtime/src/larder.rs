@@ -32,6 +32,7 @@ use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
 use crate::handles::embed_cache::{CacheState, EmbedCache};
+use crate::handles::graph::Graph;
 use crate::handles::kv::Kv;
 use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
@@ -277,6 +278,12 @@ impl Larder {
     #[must_use]
     pub fn chat(&self) -> Chat {
         Chat::new(self.clone())
+    }
+
+    /// Returns the graph store.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        Graph::new(self.clone())
     }
 
     /// Returns the vectors store.

@@ -1,9 +1,9 @@
 //! Embedded, supervised storage runtime for local AI applications.
 //!
 //! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store, [`Larder::documents`] source documents with
-//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them, [`Larder::embed_cache`] what is
-//! dear to compute, computed once. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages
-//! in [`protocol`], sent with [`Larder::ask`].
+//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them, [`Larder::graph`] a
+//! knowledge graph, [`Larder::embed_cache`] what is dear to compute, computed once. Every request is a [`Request`], awaited as it
+//! stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
 //!
 //! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
 //! commit, checkpoint or scan runs on the caller's async threads.
@@ -40,6 +40,7 @@ pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};
 pub use handles::embed_cache::{AsModel, CacheStatistics, EmbedCache, Memo, Model};
+pub use handles::graph::Graph;
 pub use handles::kv::{Codec, Collection, EntryOf, EntryPage, Kv, RawCollection, Scan};
 pub use handles::vectors::{VectorCollection, VectorCollectionBuilder, Vectors};
 pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, RestoredStore};
@@ -47,6 +48,7 @@ pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::documents::DocumentsSettings;
 pub use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
+pub use larder_actors::graph::GraphSettings;
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
@@ -63,6 +65,7 @@ pub use larder_protocol::documents::{Document, IngestionStrategy, Node, NodeCont
 pub use larder_protocol::embed_cache::{CacheKey, Input};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::full_text::TextQuery;
+pub use larder_protocol::graph::{Entity, EntityId, EntityRef, NewEntity, NewRelation, Relation, RelationId};
 pub use larder_protocol::lease::{Fencing, LeaseGrant};
 pub use larder_protocol::vectors::{Hit, Metric, Point, PointFields, Vector};
 pub use larder_protocol::{

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
 use larder_actors::embed_cache::EmbedCacheSettings;
+use larder_actors::graph::GraphSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::vectors::VectorsSettings;
 
@@ -74,6 +75,12 @@ impl Builder {
     /// Changes the vectors store's settings.
     pub fn vectors(mut self, change: impl FnOnce(&mut StoreConfig<VectorsSettings>)) -> Self {
         change(&mut self.settings.vectors);
+        self
+    }
+
+    /// Changes the graph store's settings.
+    pub fn graph(mut self, change: impl FnOnce(&mut StoreConfig<GraphSettings>)) -> Self {
+        change(&mut self.settings.graph);
         self
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
 use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
+use larder_actors::graph::GraphSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::store::{StoreDefaults, StoreSettings};
 use larder_actors::vectors::VectorsSettings;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub vectors: StoreConfig<VectorsSettings>,
     /// The embedding cache, which is relaxed by default. What is said of its `common` in part is durable unless it says so.
     pub embed_cache: StoreConfig<EmbedCacheSettings>,
+    /// The graph store.
+    pub graph: StoreConfig<GraphSettings>,
 }
 
 /// One store's settings.
@@ -123,6 +126,7 @@ impl Settings {
             chat: StoreConfig::default(),
             vectors: StoreConfig::default(),
             embed_cache: StoreConfig::default(),
+            graph: StoreConfig::default(),
         }
     }
 
@@ -149,6 +153,13 @@ impl Settings {
         self.check_vectors()?;
         check_embed_cache(&self.embed_cache.own)?;
         self.embed_cache.common.check("embed_cache.common")?;
+        if !(1 << 10..=64 << 20).contains(&self.graph.own.payload_bytes_max) {
+            return Err(Kind::invalid("setting graph.own.payload_bytes_max", "it is not within 1 KiB to 64 MiB"));
+        }
+        if self.graph.own.index_bytes_max > 1 << 40 {
+            return Err(Kind::invalid("setting graph.own.index_bytes_max", "it is not within 0 to 1 TiB"));
+        }
+        self.graph.common.check("graph.common")?;
         self.documents.common.check("documents.common")?;
         self.chat.common.check("chat.common")?;
         self.vectors.common.check("vectors.common")?;

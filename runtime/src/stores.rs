@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use larder_actors::chat::Chat;
 use larder_actors::documents::Documents;
 use larder_actors::embed_cache::{Backend, EmbedCache};
+use larder_actors::graph::Graph;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
 use larder_actors::store::{CloseReport, Compaction, Store, StoreHandle, StoreObservation, store_file};
@@ -31,6 +32,7 @@ pub struct Stores {
     chat: OnceCell<StoreHandle<Chat>>,
     vectors: OnceCell<StoreHandle<Vectors>>,
     embed_cache: OnceCell<StoreHandle<EmbedCache>>,
+    graph: OnceCell<StoreHandle<Graph>>,
     running: Running,
 }
 
@@ -57,12 +59,13 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 5] = [
+pub(crate) const HOSTED: [HostedStore; 6] = [
     HostedStore::of::<Kv>(),
     HostedStore::of::<Documents>(),
     HostedStore::of::<Chat>(),
     HostedStore::of::<Vectors>(),
     HostedStore::of::<EmbedCache>(),
+    HostedStore::of::<Graph>(),
 ];
 
 /// What is done with a store that is named when the program runs.
@@ -163,6 +166,16 @@ impl Hosted for EmbedCache {
 
     fn is_used(settings: &Settings) -> bool {
         settings.embed_cache.own.backend == Backend::Sqlite
+    }
+}
+
+impl Hosted for Graph {
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.graph
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.graph
     }
 }
 

@@ -18,6 +18,8 @@ mod embed_cache;
 #[cfg(test)]
 mod folder;
 #[cfg(test)]
+mod graph;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod kv;

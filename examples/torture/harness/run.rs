@@ -102,6 +102,7 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
         .kv(|kv| kv.common = common.clone())
         .documents(|documents| documents.common = common.clone())
         .chat(|chat| chat.common = common.clone())
+        .graph(|graph| graph.common = common.clone())
         .vectors(|vectors| {
             vectors.common = common.clone();
             // So that what an index keeps in the file is written and read.

@@ -133,6 +133,7 @@ fn runs_its_role() {
         "hanging-embedder" => crate::embed_cache::processes::hang(words),
         "cache-remover" => crate::embed_cache::processes::remove_until_told(words),
         "cache-holder" => crate::embed_cache::damage::hold_until_told(words),
+        "walker" => crate::graph::walk_until_told(words),
         "holder" => crate::processes::hold_until_told(words),
         other => panic!("no role {other:?}"),
     }

@@ -154,6 +154,7 @@ impl Stores {
             common(&mut settings.documents.common);
             common(&mut settings.chat.common);
             common(&mut settings.vectors.common);
+            common(&mut settings.graph.common);
             // So that what an index keeps in the file is written and read.
             settings.vectors.own.vector_bytes_max = 0;
             common(&mut settings.embed_cache.common);

@@ -1,0 +1,160 @@
+//! Personalised PageRank, to a bound on the error.
+//!
+//! What walks have still to distribute is kept as a residual for each node. A sweep pushes every residual on once, in the order of
+//! the nodes, so that what a node gets from those before it goes on in the same sweep: after a few of them less than `tolerance`
+//! is left in all, and each score is off by less than that. (Forward push as usual stops at a residual *for each edge*, which on hubs
+//! leaves most of it undistributed.) Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors", FOCS 2006.
+
+use std::ops::ControlFlow;
+
+use super::{Direction, Table, Walk};
+
+/// What is asked of a ranking.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranking {
+    /// Which way walks go.
+    pub direction: Direction,
+    /// How likely a walk goes on, under 1.
+    pub damping: f64,
+    /// How much may be left to distribute in the end.
+    pub tolerance: f64,
+    /// How many of the best are wanted. 0: all.
+    pub limit: usize,
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, Default)]
+struct State {
+    score: f32,
+    residual: f32,
+    /// The sum of its edges' weights; 0: not known, under 0: it has none.
+    strength: f32,
+}
+
+/// Residuals that are together at most this share of all wait for a later sweep: most nodes have next to nothing.
+const WAITING: f64 = 0.1;
+/// A sweep moves at least the rest of a residual but for what comes back, so that so many suffice for any tolerance.
+const SWEEPS_MAX: usize = 10_000;
+
+/// Ranks nodes from seeds by their weights, which need not sum to 1; answers with all that got something, best first, of equals the
+/// lower node.
+///
+/// # Errors
+/// When the walk is to end.
+pub fn rank<W: Walk>(walk: &W, seeds: &[(W::Node, f64)], ranking: &Ranking) -> Result<Vec<(W::Node, f64)>, W::Error> {
+    let sum: f64 = seeds.iter().map(|(_, weight)| weight).sum();
+    if sum <= 0.0 {
+        return Ok(Vec::new());
+    }
+    let seeds: Vec<_> = seeds.iter().map(|(node, weight)| (*node, weight / sum)).collect();
+    let mut push = Push { walk, seeds: &seeds, ranking, states: walk.table(), left: 1.0, met: Vec::new() };
+    for (node, weight) in &seeds {
+        push.receive(*node, *weight as f32);
+    }
+    for _ in 0..SWEEPS_MAX {
+        if push.left <= ranking.tolerance {
+            break;
+        }
+        push.sweep()?;
+    }
+    Ok(push.ranked())
+}
+
+/// A ranking on its way.
+struct Push<'a, W: Walk> {
+    walk: &'a W,
+    seeds: &'a [(W::Node, f64)],
+    ranking: &'a Ranking,
+    states: W::Table<State>,
+    /// The sum of all residuals.
+    left: f64,
+    /// Nodes that got something.
+    met: Vec<W::Node>,
+}
+
+impl<W: Walk> Push<'_, W> {
+    #[inline]
+    fn receive(&mut self, node: W::Node, amount: f32) {
+        let state = self.states.at(node);
+        if state.residual == 0.0 && state.score == 0.0 {
+            self.met.push(node);
+        }
+        state.residual += amount;
+    }
+
+    /// Pushes every residual on that is worth it, once.
+    fn sweep(&mut self) -> Result<(), W::Error> {
+        // In order, so that memory is read in order; nodes that are met on the way wait for the next sweep.
+        self.met.sort_unstable();
+        // Summed anew each time: what rounding loses would otherwise be pushed for ever.
+        let mut left = 0.0;
+        for at in 0..self.met.len() {
+            left += f64::from(self.states.at(self.met[at]).residual);
+        }
+        self.left = left;
+        let threshold = (self.left * WAITING / self.met.len().max(1) as f64) as f32;
+        for at in 0..self.met.len() {
+            let node = self.met[at];
+            if self.states.at(node).residual > threshold {
+                self.push(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, node: W::Node) -> Result<(), W::Error> {
+        let strength = self.strength(node)?;
+        let damping = self.ranking.damping;
+        let state = self.states.at(node);
+        let residual = f64::from(std::mem::take(&mut state.residual));
+        state.score += ((1.0 - damping) * residual) as f32;
+        self.left -= (1.0 - damping) * residual;
+        let onward = damping * residual;
+        if strength <= 0.0 {
+            for at in 0..self.seeds.len() {
+                let (seed, weight) = self.seeds[at];
+                self.receive(seed, (onward * weight) as f32);
+            }
+            return Ok(());
+        }
+        let share = onward / f64::from(strength);
+        let (walk, direction) = (self.walk, self.ranking.direction);
+        walk.edges(node, direction, |edge| {
+            self.receive(edge.other, (share * edge.weight) as f32);
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn strength(&mut self, node: W::Node) -> Result<f32, W::Error> {
+        let known = self.states.at(node).strength;
+        if known != 0.0 {
+            return Ok(known);
+        }
+        let mut sum = 0.0;
+        self.walk.edges(node, self.ranking.direction, |edge| {
+            sum += edge.weight;
+            ControlFlow::Continue(())
+        })?;
+        let strength = if sum > 0.0 { sum as f32 } else { -1.0 };
+        self.states.at(node).strength = strength;
+        Ok(strength)
+    }
+
+    fn ranked(mut self) -> Vec<(W::Node, f64)> {
+        // What is left stays where it is: a better guess than nowhere.
+        let mut ranked = Vec::with_capacity(self.met.len());
+        for node in &self.met {
+            let state = self.states.at(*node);
+            ranked.push((*node, f64::from(state.score) + f64::from(state.residual)));
+        }
+        ranked.retain(|(_, score)| *score > 0.0);
+        let order = |a: &(W::Node, f64), b: &(W::Node, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let limit = self.ranking.limit;
+        if limit > 0 && ranked.len() > limit {
+            ranked.select_nth_unstable_by(limit, order);
+            ranked.truncate(limit);
+        }
+        ranked.sort_unstable_by(order);
+        ranked
+    }
+}

@@ -1,0 +1,204 @@
+//! The engine beside lists of edges.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::*;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: i64) -> i64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+fn never() -> bool {
+    false
+}
+
+fn edge(key: Key, subject: Key, object: Key) -> EdgeRecord {
+    EdgeRecord { key, subject, label: 1, object, weight: 1.0, validity: (None, None) }
+}
+
+/// Edges by key, and the keys of nodes that are there.
+#[derive(Clone, Default)]
+struct List {
+    edges: BTreeMap<Key, EdgeRecord>,
+    nodes: BTreeMap<Key, bool>,
+}
+
+impl List {
+    fn shown(&self, node: Key, is_outgoing: bool) -> Vec<(Key, Key, u64)> {
+        let ends =
+            |edge: &EdgeRecord| if is_outgoing { (edge.subject, edge.object) } else { (edge.object, edge.subject) };
+        let of_node = self.edges.values().filter(|edge| ends(edge).0 == node && self.nodes[&ends(edge).1]);
+        of_node.map(|edge| (edge.key, ends(edge).1, edge.weight.to_bits())).collect()
+    }
+}
+
+fn assert_same(snapshot: &Snapshot, list: &List) {
+    let rules = Rules::default();
+    let view = View::new(snapshot, &rules, &[], usize::MAX, &never);
+    for (node, is_there) in &list.nodes {
+        assert_eq!(snapshot.find(*node).is_some(), *is_there);
+        let Some(place) = snapshot.find(*node) else { continue };
+        for (direction, is_outgoing) in [(Direction::Outgoing, true), (Direction::Incoming, false)] {
+            let mut shown = Vec::new();
+            view.edges(place, direction, |edge| {
+                shown.push((edge.key, snapshot.node(edge.other).key, edge.weight.to_bits()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            assert_eq!(shown, list.shown(*node, is_outgoing), "node {node}, outgoing {is_outgoing}");
+        }
+    }
+}
+
+#[test]
+fn changed_graphs_and_those_built_anew_show_what_a_list_does() {
+    let mut random = Random(3);
+    let (mut index, mut list) = (GraphIndex::default(), List::default());
+    let mut key = 0;
+    let mut kept: Vec<(Snapshot, List)> = Vec::new();
+    for step in 0..3_000 {
+        key += 1;
+        let nodes: Vec<Key> = list.nodes.keys().copied().collect();
+        match random.below(10) {
+            0..2 => {
+                index.put_node(&Node { key, label: 1, name: "n", is_gone: false });
+                list.nodes.insert(key, true);
+            }
+            2 if !nodes.is_empty() && random.below(4) == 0 => {
+                let node = nodes[usize::try_from(random.below(i64::try_from(nodes.len()).unwrap())).unwrap()];
+                index.remove_node(node);
+                list.nodes.insert(node, false);
+            }
+            3 if !list.edges.is_empty() => {
+                let at = usize::try_from(random.below(i64::try_from(list.edges.len()).unwrap())).unwrap();
+                let (key, edge) = list.edges.iter().nth(at).map(|(key, edge)| (*key, *edge)).unwrap();
+                index.remove_edge(key, edge.subject, edge.object);
+                list.edges.remove(&key);
+                // Some are put again, otherwise.
+                if random.below(2) == 0 {
+                    let changed = EdgeRecord { weight: 2.0, subject: edge.object, ..edge };
+                    assert!(index.put_edge(&changed));
+                    list.edges.insert(key, changed);
+                }
+            }
+            _ if !nodes.is_empty() => {
+                // The first have most of the edges.
+                let mut node =
+                    || nodes[usize::try_from(random.below(i64::try_from(nodes.len()).unwrap()).min(3)).unwrap()];
+                let new = edge(key, node(), nodes[usize::try_from(key).unwrap() % nodes.len()]);
+                assert!(index.put_edge(&new));
+                list.edges.insert(key, new);
+            }
+            _ => {}
+        }
+        if step % 250 == 0 {
+            kept.push((index.snapshot(), list.clone()));
+            assert_same(&index.snapshot(), &list);
+        }
+        if step % 700 == 699 {
+            index = index.snapshot().rebuilt(usize::MAX).unwrap();
+            assert_same(&index.snapshot(), &list);
+        }
+    }
+    for (snapshot, list) in &kept {
+        assert_same(snapshot, list);
+    }
+    assert_eq!(index.snapshot().rebuilt(100).unwrap_err(), TooLarge);
+}
+
+/// Returns a graph of which the first node is an end of most edges.
+fn with_hub(node_count: Key) -> GraphIndex {
+    let mut random = Random(7);
+    let mut builder = BaseBuilder::new(usize::MAX);
+    for key in 0..node_count {
+        builder.push_node(key, 1, "n", false).unwrap();
+    }
+    for key in 0..node_count * 4 {
+        let subject = if key % 3 == 0 { 0 } else { random.below(node_count) };
+        let weight = [1.0, 1.0, 3.0][usize::try_from(key % 3).unwrap()];
+        let edge = EdgeRecord { weight, ..edge(node_count + key, subject, random.below(node_count)) };
+        assert!(builder.push_edge(&edge).unwrap());
+    }
+    GraphIndex::new(builder)
+}
+
+/// Returns every node's score after a hundred steps of the power method.
+fn power(view: &View<'_>, node_count: usize, seeds: &[(u32, f64)], direction: Direction) -> Vec<f64> {
+    let mut start = vec![0.0; node_count];
+    let sum: f64 = seeds.iter().map(|(_, weight)| weight).sum();
+    seeds.iter().for_each(|(seed, weight)| start[*seed as usize] += weight / sum);
+    let mut scores = start.clone();
+    for _ in 0..100 {
+        let mut next: Vec<f64> = start.iter().map(|start| start * 0.15).collect();
+        for (node, score) in scores.iter().enumerate() {
+            let mut edges = Vec::new();
+            let all = |edge: Edge<u32>| {
+                edges.push((edge.other, edge.weight));
+                ControlFlow::Continue(())
+            };
+            view.edges(u32::try_from(node).unwrap(), direction, all).unwrap();
+            let strength: f64 = edges.iter().map(|(_, weight)| weight).sum();
+            for (other, weight) in &edges {
+                next[*other as usize] += 0.85 * score * weight / strength;
+            }
+            if edges.is_empty() {
+                next.iter_mut().zip(&start).for_each(|(next, start)| *next += 0.85 * score * start);
+            }
+        }
+        scores = next;
+    }
+    scores
+}
+
+#[test]
+fn ranks_are_those_of_the_power_method() {
+    let count = 2_000;
+    let snapshot = with_hub(count).snapshot();
+    let rules = Rules::default();
+    let view = View::new(&snapshot, &rules, &[], usize::MAX, &never);
+    for direction in [Direction::Both, Direction::Outgoing, Direction::Incoming] {
+        for seeds in [vec![(5, 1.0)], vec![(0, 1.0)], vec![(17, 3.0), (900, 1.0), (17, 1.0)]] {
+            let expected = power(&view, usize::try_from(count).unwrap(), &seeds, direction);
+            let exact = Ranking { direction, damping: 0.85, tolerance: 1e-6, limit: 0 };
+            let ranked = rank(&view, &seeds, &exact).unwrap();
+            for (node, score) in &ranked {
+                assert!((score - expected[*node as usize]).abs() < 1e-5, "{direction:?} {seeds:?} {node}: {score}");
+            }
+            let mut best: Vec<u32> = (0..u32::try_from(count).unwrap()).collect();
+            best.sort_by(|a, b| expected[*b as usize].total_cmp(&expected[*a as usize]));
+            let quick = Ranking { direction, damping: 0.85, tolerance: 1e-4, limit: 20 };
+            let found = rank(&view, &seeds, &quick).unwrap();
+            let hits = found.iter().filter(|(node, _)| best[..20].contains(node)).count();
+            // From a node without edges nothing else is reached.
+            let reached = expected.iter().filter(|score| **score > 1e-4).count().min(20);
+            assert!(hits + 1 >= reached.max(found.len()), "{direction:?} {seeds:?}: {hits} of {reached}");
+        }
+    }
+}
+
+#[test]
+fn walks_end_when_they_are_called_off_or_over_their_budget() {
+    let snapshot = with_hub(5_000).snapshot();
+    let rules = Rules::default();
+    let asked = Cell::new(0);
+    let is_over = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 2
+    };
+    let view = View::new(&snapshot, &rules, &[], usize::MAX, &is_over);
+    assert_eq!(neighborhood(&view, &[0], Direction::Both, 9, usize::MAX), Err(Stopped::CalledOff));
+    assert_eq!(asked.get(), 3);
+    let view = View::new(&snapshot, &rules, &[], 1_000, &never);
+    assert_eq!(neighborhood(&view, &[0], Direction::Both, 9, usize::MAX), Err(Stopped::OverBudget));
+    let view = View::new(&snapshot, &rules, &[], 1, &never);
+    assert_eq!(shortest_path(&view, 1, 2, Direction::Both, 9).err(), Some(Stopped::OverBudget));
+    let view = View::new(&snapshot, &rules, &[], usize::MAX, &never);
+    assert!(neighborhood(&view, &[0], Direction::Both, 9, usize::MAX).unwrap().len() > 4_000);
+}

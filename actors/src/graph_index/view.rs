@@ -1,0 +1,256 @@
+//! A graph in memory as a question sees it.
+//!
+//! Start at [`View`].
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
+use super::base::{DETAILED, Detail, Matrix, Place};
+use super::overlay::{Added, Snapshot, Touched};
+use super::{Direction, Edge, LabelKey, Table, Walk};
+
+/// Edges that are met between two questions whether the walk is to end.
+const ASKED_EVERY: usize = 4_096;
+
+/// Which edges a question follows.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Only edges of these labels, ascending; `None`: of any.
+    pub labels: Option<Vec<LabelKey>>,
+    /// Only to nodes of these labels, ascending; `None`: of any.
+    pub node_labels: Option<Vec<LabelKey>>,
+    /// Only edges that hold at this time; `None`: whenever.
+    pub valid_at: Option<i64>,
+}
+
+/// Why a walk ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was called off.
+    CalledOff,
+    /// It met more edges than it may.
+    OverBudget,
+}
+
+/// A graph in memory as a question sees it.
+pub struct View<'a> {
+    snapshot: &'a Snapshot,
+    rules: &'a Rules,
+    /// Nodes that the rules for nodes do not count for: where the question starts and ends.
+    exempt: &'a [u32],
+    is_over: &'a dyn Fn() -> bool,
+    edges_left: Cell<usize>,
+    until_asked: Cell<usize>,
+    /// Every edge is followed, and none has changed.
+    is_simple: bool,
+}
+
+impl<'a> View<'a> {
+    /// Returns the graph as seen by the rules. A walk over it ends after about `edges_max` edges, and soon after `is_over` says so.
+    #[must_use]
+    pub fn new(
+        snapshot: &'a Snapshot,
+        rules: &'a Rules,
+        exempt: &'a [u32],
+        edges_max: usize,
+        is_over: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let is_simple = rules.labels.is_none()
+            && rules.node_labels.is_none()
+            && snapshot.is_plain()
+            && snapshot.base.gone_count == 0
+            && snapshot.base.details.is_empty();
+        let (edges_left, until_asked) = (Cell::new(edges_max), Cell::new(ASKED_EVERY));
+        Self { snapshot, rules, exempt, is_over, edges_left, until_asked, is_simple }
+    }
+
+    /// Returns the graph.
+    #[must_use]
+    pub fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
+    }
+
+    fn spend(&self, edge_count: usize) -> Result<(), Stopped> {
+        let cost = edge_count + 1;
+        let left = self.edges_left.get().checked_sub(cost).ok_or(Stopped::OverBudget)?;
+        self.edges_left.set(left);
+        match self.until_asked.get().checked_sub(cost) {
+            Some(left) => self.until_asked.set(left),
+            None => {
+                self.until_asked.set(ASKED_EVERY);
+                if (self.is_over)() {
+                    return Err(Stopped::CalledOff);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn is_label_followed(&self, label: LabelKey) -> bool {
+        self.rules.labels.as_ref().is_none_or(|labels| labels.binary_search(&label).is_ok())
+    }
+
+    #[inline]
+    fn is_node_followed(&self, place: Place) -> bool {
+        if self.snapshot.is_gone(place) {
+            return false;
+        }
+        let Some(labels) = &self.rules.node_labels else { return true };
+        labels.binary_search(&self.snapshot.node(place).label).is_ok() || self.exempt.contains(&place)
+    }
+
+    /// Returns an edge of the base, if it is followed.
+    #[inline]
+    fn base_edge(&self, matrix: &Matrix, at: usize, is_outgoing: bool) -> Option<Edge<Place>> {
+        let (stored, other, key) = (matrix.labels[at], matrix.others[at], matrix.keys[at]);
+        let label = stored & !DETAILED;
+        let mut weight = 1.0;
+        if stored & DETAILED != 0 {
+            let detail = self.snapshot.base.details.get(&key)?;
+            if !detail.holds_at(self.rules.valid_at) {
+                return None;
+            }
+            weight = detail.weight;
+        }
+        let is_followed = self.is_label_followed(label) && self.is_node_followed(other);
+        is_followed.then_some(Edge { key, label, other, is_outgoing, weight })
+    }
+
+    fn added_edge(&self, added: &Added, is_outgoing: bool) -> Option<Edge<Place>> {
+        let Added { key, label, other, detail } = *added;
+        let Detail { weight, .. } = detail;
+        let is_followed =
+            detail.holds_at(self.rules.valid_at) && self.is_label_followed(label) && self.is_node_followed(other);
+        is_followed.then_some(Edge { key, label, other, is_outgoing, weight })
+    }
+
+    /// Shows the edges of one direction; without loops where those were shown already.
+    fn one_way(
+        &self,
+        place: Place,
+        is_outgoing: bool,
+        skips_loops: bool,
+        each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Stopped> {
+        let base = &self.snapshot.base;
+        let matrix = if is_outgoing { &base.outgoing } else { &base.incoming };
+        let row = matrix.row(place);
+        let touched = if self.snapshot.is_plain() { None } else { self.snapshot.overlay.get(place) };
+        let Some(touched) = touched else {
+            self.spend(row.len())?;
+            for at in row {
+                if skips_loops && matrix.others[at] == place {
+                    continue;
+                }
+                let edge = if self.is_simple {
+                    let (key, label, other) = (matrix.keys[at], matrix.labels[at], matrix.others[at]);
+                    Some(Edge { key, label, other, is_outgoing, weight: 1.0 })
+                } else {
+                    self.base_edge(matrix, at, is_outgoing)
+                };
+                if let Some(edge) = edge
+                    && each(edge).is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            return Ok(ControlFlow::Continue(()));
+        };
+        self.merged(place, is_outgoing, skips_loops, touched, each)
+    }
+
+    /// The same of a node that was touched: what is left of the base, and what came later, by key.
+    fn merged(
+        &self,
+        place: Place,
+        is_outgoing: bool,
+        skips_loops: bool,
+        touched: &Touched,
+        each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Stopped> {
+        let base = &self.snapshot.base;
+        let (matrix, added) =
+            if is_outgoing { (&base.outgoing, &touched.outgoing) } else { (&base.incoming, &touched.incoming) };
+        let row = matrix.row(place);
+        self.spend(row.len() + added.len())?;
+        let mut added = added.iter().peekable();
+        let mut row = row.filter(|at| touched.removed.binary_search(&matrix.keys[*at]).is_err()).peekable();
+        loop {
+            let next_added = added.peek().map(|edge| edge.key);
+            let edge = match (row.peek().copied(), next_added) {
+                (None, None) => return Ok(ControlFlow::Continue(())),
+                (Some(at), next) if next.is_none_or(|key| matrix.keys[at] < key) => {
+                    row.next();
+                    self.base_edge(matrix, at, is_outgoing)
+                }
+                _ => added.next().and_then(|edge| self.added_edge(edge, is_outgoing)),
+            };
+            if let Some(edge) = edge
+                && !(skips_loops && edge.other == place)
+                && each(edge).is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+}
+
+impl Walk for View<'_> {
+    type Node = u32;
+    type Error = Stopped;
+    type Table<T: Default + Clone> = Vec<T>;
+
+    #[inline]
+    fn edges(
+        &self,
+        node: u32,
+        direction: Direction,
+        mut each: impl FnMut(Edge<u32>) -> ControlFlow<()>,
+    ) -> Result<(), Stopped> {
+        if direction != Direction::Incoming && self.one_way(node, true, false, &mut each)?.is_break() {
+            return Ok(());
+        }
+        if direction != Direction::Outgoing {
+            let _ = self.one_way(node, false, direction == Direction::Both, &mut each)?;
+        }
+        Ok(())
+    }
+
+    fn table<T: Default + Clone>(&self) -> Vec<T> {
+        vec![T::default(); self.snapshot.place_count()]
+    }
+}
+
+impl<T> Table<u32, T> for Vec<T> {
+    #[inline]
+    fn at(&mut self, node: u32) -> &mut T {
+        &mut self[node as usize]
+    }
+
+    fn for_each(&self, mut each: impl FnMut(u32, &T)) {
+        for (place, state) in self.iter().enumerate() {
+            each(place as u32, state);
+        }
+    }
+}
+
+impl<N: Eq + std::hash::Hash + Copy, T: Default, S: std::hash::BuildHasher> Table<N, T>
+    for std::collections::HashMap<N, T, S>
+{
+    fn at(&mut self, node: N) -> &mut T {
+        self.entry(node).or_default()
+    }
+
+    fn for_each(&self, mut each: impl FnMut(N, &T)) {
+        for (node, state) in self {
+            each(*node, state);
+        }
+    }
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("rules", self.rules).finish_non_exhaustive()
+    }
+}
