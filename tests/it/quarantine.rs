@@ -89,8 +89,8 @@ async fn damage_found_after_a_failed_commit_quarantines_the_store() {
     larder.kv().bytes("zoo").put("before", "").await.unwrap();
     let mut events = larder.events();
     larder.set_failpoint(StoreName::Kv, Failpoint::Commit, FailpointAction::Fail, 1);
-    let error = larder.kv().bytes("zoo").put("key", "").await.unwrap_err();
-    assert_eq!((error.class(), error.written()), (Class::Io, Written::NotApplied), "{error}");
+    // Whether this put meets it or a slice of maintenance before it: a check follows.
+    let _ = larder.kv().bytes("zoo").put("key", "").await;
     while within(events.next()).await.unwrap().state != StoreState::Quarantined {}
     larder.chat().session("beside").append([ChatMessage::user("served")]).await.unwrap();
     larder.close().await;
