@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use larder_protocol::{Class, Error as Kind, Written};
 
+use crate::sqlite::fault::Fault;
+
 /// The result of a request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,6 +46,15 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<std::time::Duration> {
         self.kind.retry_after()
+    }
+}
+
+impl Error {
+    /// Returns whether it says that a store's file is damaged, and not only a value in it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let cause = self.source.as_ref().and_then(|source| source.downcast_ref::<rusqlite::Error>());
+        cause.is_some_and(|cause| Fault::of(cause) == Fault::Corrupt)
     }
 }
 

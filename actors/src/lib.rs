@@ -6,6 +6,7 @@
 
 pub mod chat;
 pub mod documents;
+pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;

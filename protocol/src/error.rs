@@ -38,6 +38,10 @@ pub enum Class {
     Deadline,
     /// The disk is full; reads go on, and the store recovers by itself when there is room.
     DiskFull,
+    /// The store has reached a limit that a setting names; remove something, or raise it.
+    Full,
+    /// The function that computes a value to be cached failed.
+    Computation,
     /// The store's file is damaged and set aside.
     Corrupt,
     /// The store is restarting; try again shortly.
@@ -129,6 +133,22 @@ pub enum Error {
         /// Whether the change is in the store.
         written: Written,
     },
+    /// The store has reached a limit that a setting names, and is told to evict nothing.
+    #[error("{store} store is full: {reason}")]
+    Full {
+        /// Which store.
+        store: StoreName,
+        /// Which limit, and how much is stored.
+        reason: String,
+    },
+    /// The caller's own function, which computes a value to be cached, failed; nothing is cached.
+    #[error("computing a value of {producer} failed")]
+    Computation {
+        /// The model or function.
+        producer: String,
+        /// The cause, as text.
+        cause: String,
+    },
     /// The store's content is damaged.
     #[error("{store} store is damaged: {detail}")]
     Corrupt {
@@ -214,6 +234,8 @@ impl Error {
             Self::Overloaded { .. } => Class::Overloaded,
             Self::DeadlineExceeded { .. } => Class::Deadline,
             Self::DiskFull { .. } => Class::DiskFull,
+            Self::Full { .. } => Class::Full,
+            Self::Computation { .. } => Class::Computation,
             Self::Corrupt { .. } => Class::Corrupt,
             Self::Restarting { .. } => Class::Restarting,
             Self::ShuttingDown { .. } => Class::ShuttingDown,
@@ -241,6 +263,8 @@ impl Error {
             | Self::NotFound { .. }
             | Self::Conflict { .. }
             | Self::Overloaded { .. }
+            | Self::Full { .. }
+            | Self::Computation { .. }
             | Self::Panicked { .. }
             | Self::Refused { .. } => Written::NotApplied,
         }

@@ -8,6 +8,7 @@ pub mod change;
 pub mod chat;
 pub mod codec;
 pub mod documents;
+pub mod embed_cache;
 mod error;
 pub mod filter;
 pub mod full_text;
@@ -30,7 +31,7 @@ pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
     ClientMessageId, CollectionName, DocumentId, EntityName, IdempotencyKey, IndexId, Key, Label, LeaseName, NodeId,
-    PointId, Sequence, SessionId, SourceId, StoreName, Tag, Version,
+    PointId, ProducerName, Sequence, SessionId, SourceId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

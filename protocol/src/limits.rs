@@ -72,6 +72,10 @@ pub const INDEX_KIND_BYTES_MAX: usize = 256;
 pub const SEARCH_DOCUMENTS_MAX: usize = 1_000;
 /// Longest point id, in bytes of UTF-8. It is repeated in an index page, so long ones cost every neighbour.
 pub const POINT_ID_BYTES_MAX: usize = 1024;
+/// Longest name of a model or function whose values are cached, in bytes of UTF-8.
+pub const PRODUCER_NAME_BYTES_MAX: usize = 256;
+/// Longest parameters of a model, or version of a function, in bytes of UTF-8.
+pub const PRODUCER_PARAMETERS_BYTES_MAX: usize = 4_096;
 /// Most components of a vector.
 pub const DIMENSIONS_MAX: usize = 8_192;
 /// Largest absolute value of a vector's component: the sum of 8,192 squares is far from the largest float.

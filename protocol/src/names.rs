@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::limits::{
     CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, ENTITY_NAME_BYTES_MAX,
     IDEMPOTENCY_KEY_BYTES_MAX, INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX, LEASE_NAME_BYTES_MAX,
-    NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, SESSION_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX, TAG_BYTES_MAX,
+    NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, PRODUCER_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX,
+    TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -131,6 +132,10 @@ checked_text! {
     /// The name of a point in its collection of vectors: 1 to [`POINT_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
     PointId, "point id", POINT_ID_BYTES_MAX
 }
+checked_text! {
+    /// The name of a model or function whose values are cached: 1 to [`PRODUCER_NAME_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ProducerName, "producer name", PRODUCER_NAME_BYTES_MAX
+}
 
 checked_text! {
     /// The name of an entity, unique among the entities of its label: 1 to [`ENTITY_NAME_BYTES_MAX`] bytes of UTF-8
@@ -182,6 +187,8 @@ pub enum StoreName {
     Chat,
     /// Vectors, and what is nearest to one.
     Vectors,
+    /// Embeddings and other values that are dear to compute.
+    EmbedCache,
     /// A knowledge graph: entities and facts.
     Graph,
 }
@@ -195,6 +202,7 @@ impl StoreName {
             Self::Documents => "documents",
             Self::Chat => "chat",
             Self::Vectors => "vectors",
+            Self::EmbedCache => "embed_cache",
             Self::Graph => "graph",
         }
     }

@@ -24,7 +24,8 @@ pub use messages::{
     PointPage, UpsertCounts, UpsertPoints,
 };
 pub use search::{
-    Diversity, ExplainSearch, Explanation, Hit, PointFields, ScanPlan, SearchManyPoints, SearchOptions, SearchPoints,
+    Diversity, ExplainSearch, Explanation, FilterPlan, Hit, PointFields, ScanPlan, SearchManyPoints, SearchOptions,
+    SearchPoints,
 };
 pub use vector::Vector;
 

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -16,8 +16,8 @@ use kameo::actor::ActorRef;
 use larder_actors::sqlite::ballast::Ballast;
 use larder_actors::sqlite::presence::Presence;
 use larder_actors::store::{
-    Ask, Failpoints, Notices, Process, StoreEvent, StoreHandle, StoreObservation, StoreOpening, StoreState,
-    presence_path,
+    Ask, Compaction, Failpoints, Notices, Process, Replacement, StoreEvent, StoreHandle, StoreObservation,
+    StoreOpening, StoreState, presence_path, store_file,
 };
 use larder_actors::{Error, Result};
 use larder_protocol::{Class, Error as Kind, RequestOptions, Sequence, StoreName, Written};
@@ -31,11 +31,13 @@ use crate::error::OpenError;
 use crate::folder::Folder;
 use crate::handles::chat::Chat;
 use crate::handles::documents::Documents;
+use crate::handles::embed_cache::{CacheState, EmbedCache};
 use crate::handles::graph::Graph;
 use crate::handles::kv::Kv;
 use crate::handles::vectors::Vectors;
 use crate::open::{self, Builder};
 use crate::quarantine;
+use crate::rebuild;
 use crate::request::Request;
 use crate::settings::{Replicator, Settings, Sharing};
 use crate::stores::{HOSTED, Hosted, HostedStore, Running, RunningStore, Stores, snapshot};
@@ -87,6 +89,7 @@ pub(crate) struct Shared {
     ballast: Arc<Ballast>,
     failpoints: Arc<Failpoints>,
     process: Process,
+    cache: CacheState,
     /// Held while a store is restored.
     restoring: tokio::sync::Mutex<()>,
     /// How often the folder was opened and neither closed nor dropped.
@@ -289,6 +292,12 @@ impl Larder {
         Vectors::new(self.clone())
     }
 
+    /// Returns the embedding cache.
+    #[must_use]
+    pub fn embed_cache(&self) -> EmbedCache {
+        EmbedCache::new(self.clone())
+    }
+
     /// Sends any message to its store.
     ///
     /// # Examples
@@ -322,6 +331,25 @@ impl Larder {
             Some(store) => message.send(store, options).await,
             None => message.send(&self.store().await?, options).await,
         }
+    }
+
+    /// Returns the store, if it was used already.
+    pub(crate) fn started<S: Hosted>(&self) -> Option<&StoreHandle<S>> {
+        S::slot(&self.shared().stores).get()
+    }
+
+    /// Returns what the embedding cache keeps beside its store.
+    pub(crate) fn cache(&self) -> &CacheState {
+        &self.shared().cache
+    }
+
+    /// Waits for `future` until `at`, on the runtime's own timers; `None` when that passed first.
+    pub(crate) async fn wait_until<T>(&self, at: Instant, future: impl Future<Output = T>) -> Option<T> {
+        let timeout = {
+            let _entered = self.shared().handle.enter();
+            tokio::time::timeout_at(at.into(), future)
+        };
+        timeout.await.ok()
     }
 
     /// Runs work that must not hold up the caller's threads on a blocking thread of the runtime's.
@@ -395,6 +423,36 @@ impl Larder {
         Ok(())
     }
 
+    /// Writes a store's file anew, without gaps, so that it is as large as what is in it; answers how large it was and is.
+    ///
+    /// Pages that deletes leave empty are given back to the file system bit by bit, without being asked. This is for a store of
+    /// which much was deleted here and there. It does first what maintenance would do in a while. The file takes up to
+    /// three times its size on the disk meanwhile: in itself, in a temporary file (in `$SQLITE_TMPDIR`, `$TMPDIR` or
+    /// `/var/tmp`) and in its WAL. Reads go on; writes of this process wait, about 10 s a gigabyte, and those of others
+    /// are refused after 10 s. It has no deadline, and ends when the larder is closed.
+    ///
+    /// # Errors
+    /// [`DiskFull`](Kind::DiskFull) and [`Io`](Kind::Io) when the file cannot be written; [`NotFound`](Kind::NotFound) when this
+    /// build has no such store. The store is as it was then.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let larder = larder::Larder::temporary().await?;
+    /// let compacted = larder.compact(larder::protocol::StoreName::Vectors).await?;
+    /// assert!(compacted.bytes_after <= compacted.bytes_before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn compact(&self, store: StoreName) -> Result<Compaction> {
+        let not_found = || Kind::NotFound { what: format!("the {store} store") };
+        let hosted = HostedStore::named(store).ok_or_else(not_found)?;
+        (hosted.start)(self.clone()).await?;
+        let running = snapshot(self.shared().stores.running()).into_iter().find(|running| running.name() == store);
+        running.ok_or_else(not_found)?.compact().await
+    }
+
     /// Looks for damage in every store that has a file: its structure, and with [`CheckDepth::Full`] each value against
     /// its checksum too. Writers go on meanwhile. A quick check takes about 4 s a gigabyte, a full one several times that.
     ///
@@ -404,7 +462,9 @@ impl Larder {
         let mut findings = Vec::new();
         // Started, since a store that was not used yet may be damaged as well.
         for store in HOSTED {
-            if (store.file)(&self.shared().settings).path.exists()
+            let settings = &self.shared().settings;
+            if (store.is_used)(settings)
+                && (store.file)(settings).path.exists()
                 && let Err(error) = (store.start)(self.clone()).await
             {
                 findings.push(damage(store.name, error)?);
@@ -478,7 +538,10 @@ impl Larder {
         let restored = staged.await.map_err(|_| shutting_down(S::NAME))??;
         let folder = shared.settings.path.clone();
         let replaced = match quarantined {
-            Some(store) => store.replace_file(move || quarantine::roll_forward(&folder, S::NAME)).await,
+            Some(store) => {
+                let swap = Box::new(move || quarantine::roll_forward(&folder, S::NAME));
+                store.replace_file(Replacement { is_done: Box::new(|| false), swap }).await
+            }
             // The next use starts the store, which first of all finishes what is staged.
             None => self.store::<S>().await.map(drop),
         };
@@ -548,6 +611,7 @@ impl Shared {
         let ballast = Arc::new(Ballast::at(&folder.path().join("ballast"), settings.ballast_bytes));
         let rounds = Rounds { wal_grew: Arc::clone(&wal_grew), ballast: Arc::clone(&ballast), interval };
         let supervisor = supervisor::start(&handle, running, rounds);
+        let cache = CacheState::new(&settings.embed_cache.own);
         Ok(Self {
             settings: Settings { path: folder.path().to_owned(), ..settings },
             stores,
@@ -557,6 +621,7 @@ impl Shared {
             ballast,
             failpoints: Arc::default(),
             process: folder.process(),
+            cache,
             restoring: tokio::sync::Mutex::default(),
             open_count: AtomicUsize::new(1),
             is_closing: RwLock::new(false),
@@ -585,7 +650,31 @@ impl Shared {
         if *is_closing {
             return Err(shutting_down(S::NAME));
         }
+        if !S::is_used(&self.settings) {
+            return Err(refused(S::NAME, "the settings want it to have no file"));
+        }
         self.finish_restore(S::NAME).await?;
+        let store = match self.open_store::<S>().await {
+            Err(error) if S::IS_CACHE && error.is_damage() => {
+                rebuild::begin_anew(&self.handle, self.settings.path.clone(), S::NAME).await?;
+                self.open_store::<S>().await?
+            }
+            opened => opened?,
+        };
+        if S::IS_CACHE {
+            let file =
+                store_file::<S>(&self.settings.path, &S::config(&self.settings).common, &S::config(&self.settings).own);
+            self.handle.spawn(rebuild::whenever_damaged(store.clone(), file, self.events.subscribe()));
+        }
+        // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds
+        // try again.
+        let ballast = Arc::clone(&self.ballast);
+        let _ = self.handle.spawn_blocking(move || ballast.restore()).await;
+        self.running().push(Arc::new(store.clone()));
+        Ok(store)
+    }
+
+    async fn open_store<S: Hosted>(&self) -> Result<StoreHandle<S>> {
         let config = S::config(&self.settings);
         let opening = StoreOpening {
             folder: self.settings.path.clone(),
@@ -601,13 +690,7 @@ impl Shared {
             process: self.process.clone(),
             failpoints: Arc::clone(&self.failpoints),
         };
-        let store = StoreHandle::<S>::start(&self.supervisor, opening).await?;
-        // Before the first write, which may be the one that fills the disk. Without room there is no ballast; the rounds
-        // try again.
-        let ballast = Arc::clone(&self.ballast);
-        let _ = self.handle.spawn_blocking(move || ballast.restore()).await;
-        self.running().push(Arc::new(store.clone()));
-        Ok(store)
+        StoreHandle::<S>::start(&self.supervisor, opening).await
     }
 
     /// Finishes a restore that was begun, by whomever, before anybody opens the store's file.

@@ -1,7 +1,9 @@
 //! Embedded, supervised storage runtime for local AI applications.
 //!
 //! Start at [`Larder::open`]; [`Larder::kv`] is the key–value store, [`Larder::documents`] source documents with
-//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them, [`Larder::graph`] a knowledge graph. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages in [`protocol`], sent with [`Larder::ask`].
+//! full-text search, [`Larder::chat`] chat memory, [`Larder::vectors`] vectors and what is near them, [`Larder::embed_cache`] what is
+//! dear to compute, computed once, [`Larder::graph`] a knowledge graph. Every request is a [`Request`], awaited as it stands; the same requests exist as plain messages
+//! in [`protocol`], sent with [`Larder::ask`].
 //!
 //! Always true: an acknowledged write is committed; each store is served by its own actor over its own SQLite file; no
 //! commit, checkpoint or scan runs on the caller's async threads.
@@ -28,6 +30,7 @@ mod handles;
 mod larder;
 mod open;
 mod quarantine;
+mod rebuild;
 mod request;
 mod settings;
 mod stores;
@@ -36,6 +39,7 @@ mod supervisor;
 pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};
+pub use handles::embed_cache::{AsModel, CacheStatistics, EmbedCache, Memo, Model};
 pub use handles::graph::Graph;
 pub use handles::kv::{Codec, Collection, EntryOf, EntryPage, Kv, RawCollection, Scan};
 pub use handles::vectors::{VectorCollection, VectorCollectionBuilder, Vectors};
@@ -43,18 +47,22 @@ pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, 
 pub use larder_actors::Error;
 pub use larder_actors::chat::{ChatSettings, Counter, tokens};
 pub use larder_actors::documents::DocumentsSettings;
+pub use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
 pub use larder_actors::graph::GraphSettings;
 pub use larder_actors::kv::KvSettings;
 pub use larder_actors::sqlite::checkpoint::CheckpointSettings;
 pub use larder_actors::sqlite::connection::Durability;
+pub use larder_actors::store::{
+    Compaction, LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState,
+};
 #[cfg(feature = "failpoints")]
 pub use larder_actors::store::{Failpoint, FailpointAction};
-pub use larder_actors::store::{LatencySummary, Notices, StoreEvent, StoreObservation, StoreSettings, StoreState};
 pub use larder_actors::vectors::VectorsSettings;
 pub use larder_protocol as protocol;
 pub use larder_protocol::change::{Change, Commit, Notice};
 pub use larder_protocol::chat::{ChatMessage, ChatWindow, ContentBlock, MessageId, Role, TokenLimit, WindowPolicy};
 pub use larder_protocol::documents::{Document, IngestionStrategy, Node, NodeContent, Relationship};
+pub use larder_protocol::embed_cache::{CacheKey, Input};
 pub use larder_protocol::filter::{field, field_path};
 pub use larder_protocol::full_text::TextQuery;
 pub use larder_protocol::graph::{Entity, EntityId, EntityRef, NewEntity, NewRelation, Relation, RelationId};

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
+use larder_actors::embed_cache::EmbedCacheSettings;
 use larder_actors::graph::GraphSettings;
 use larder_actors::kv::KvSettings;
 use larder_actors::vectors::VectorsSettings;
@@ -92,6 +93,12 @@ impl Builder {
     /// Changes the chat store's settings.
     pub fn chat(mut self, change: impl FnOnce(&mut StoreConfig<ChatSettings>)) -> Self {
         change(&mut self.settings.chat);
+        self
+    }
+
+    /// Changes the embedding cache's settings.
+    pub fn embed_cache(mut self, change: impl FnOnce(&mut StoreConfig<EmbedCacheSettings>)) -> Self {
+        change(&mut self.settings.embed_cache);
         self
     }
 

@@ -88,6 +88,27 @@ pub(crate) fn roll_forward(folder: &Path, store: StoreName) -> Result<()> {
     unstage(folder, store)
 }
 
+/// Moves a cache's damaged files away; whoever opens the store next begins with an empty one.
+///
+/// No process may have the store's file open.
+pub(crate) fn set_aside(folder: &Path, store: StoreName) -> Result<()> {
+    let quarantine = folder.join("quarantine").join(format!("{store}-{}", Uuid::now_v7()));
+    create_private(&quarantine)?;
+    let file = file_name(store);
+    // The main file last: a new one beside an old WAL would take that for its own.
+    for name in [format!("{file}-wal"), format!("{file}-shm"), file] {
+        let from = folder.join(&name);
+        if from.exists() {
+            fs::rename(&from, quarantine.join(&name)).map_err(|e| failed(&from, "setting it aside", e))?;
+        }
+    }
+    let moved = sync(&quarantine)
+        .and_then(|()| sync(&folder.join("quarantine")))
+        .and_then(|()| forget_failed_sync(folder, store))
+        .and_then(|()| sync(folder));
+    moved.map_err(|e| failed(&quarantine, "setting a damaged file aside", e))
+}
+
 /// What was said of the old file's WAL does not hold for the new one.
 fn forget_failed_sync(folder: &Path, store: StoreName) -> std::io::Result<()> {
     match fs::remove_file(folder.join("locks").join(format!("{store}.unsynced"))) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use larder_actors::chat::ChatSettings;
 use larder_actors::documents::DocumentsSettings;
+use larder_actors::embed_cache::{Backend, EmbedCacheSettings, Eviction};
 use larder_actors::graph::GraphSettings;
 use larder_actors::kv::KvSettings;
-use larder_actors::store::StoreSettings;
+use larder_actors::store::{StoreDefaults, StoreSettings};
 use larder_actors::vectors::VectorsSettings;
 use larder_protocol::Error as Kind;
 use serde::{Deserialize, Serialize};
@@ -56,18 +57,26 @@ pub struct Settings {
     pub chat: StoreConfig<ChatSettings>,
     /// The vectors store.
     pub vectors: StoreConfig<VectorsSettings>,
+    /// The embedding cache, which is relaxed by default. What is said of its `common` in part is durable unless it says so.
+    pub embed_cache: StoreConfig<EmbedCacheSettings>,
     /// The graph store.
     pub graph: StoreConfig<GraphSettings>,
 }
 
 /// One store's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, bound(deserialize = "T: StoreDefaults + Deserialize<'de>"))]
 pub struct StoreConfig<T> {
     /// The settings every store has.
     pub common: StoreSettings,
     /// The settings of this store alone.
     pub own: T,
+}
+
+impl<T: StoreDefaults> Default for StoreConfig<T> {
+    fn default() -> Self {
+        Self { common: T::common(), own: T::default() }
+    }
 }
 
 /// Whether other processes may have the folder open too.
@@ -116,6 +125,7 @@ impl Settings {
             documents: StoreConfig::default(),
             chat: StoreConfig::default(),
             vectors: StoreConfig::default(),
+            embed_cache: StoreConfig::default(),
             graph: StoreConfig::default(),
         }
     }
@@ -141,6 +151,8 @@ impl Settings {
             return Err(Kind::invalid("setting documents.own.document_bytes_max", "it is not within 1 KiB to 256 MiB"));
         }
         self.check_vectors()?;
+        check_embed_cache(&self.embed_cache.own)?;
+        self.embed_cache.common.check("embed_cache.common")?;
         if !(1 << 10..=64 << 20).contains(&self.graph.own.payload_bytes_max) {
             return Err(Kind::invalid("setting graph.own.payload_bytes_max", "it is not within 1 KiB to 64 MiB"));
         }
@@ -180,6 +192,26 @@ impl Settings {
         let tree = |settings: &Self| serde_json::to_value(settings).unwrap_or_default();
         difference("", &tree(self), &tree(asked)).unwrap_or_else(|| "they differ".to_owned())
     }
+}
+
+fn check_embed_cache(own: &EmbedCacheSettings) -> larder_protocol::Result<()> {
+    let refuse = |name: &str, reason: &str| Err(Kind::invalid(format!("setting embed_cache.own.{name}"), reason));
+    if own.bytes_max.is_some_and(|max| !(1 << 20..=1 << 50).contains(&max)) {
+        return refuse("bytes_max", "it is not within 1 MiB to 1 PiB");
+    }
+    if own.entries_max == Some(0) {
+        return refuse("entries_max", "it is 0; the backend \"off\" keeps nothing");
+    }
+    if own.compute_time_max < Duration::from_millis(1) {
+        return refuse("compute_time_max", "it is less than 1 ms");
+    }
+    if !(1 << 10..=64 << 20).contains(&own.value_bytes_max) {
+        return refuse("value_bytes_max", "it is not within 1 KiB to 64 MiB");
+    }
+    if own.backend == Backend::Memory && (own.eviction == Eviction::None || own.entries_max.is_some()) {
+        return refuse("backend", "in memory alone, only memory_bytes limits what is kept, and what is past it goes");
+    }
+    Ok(())
 }
 
 fn difference(path: &str, open: &serde_json::Value, asked: &serde_json::Value) -> Option<String> {

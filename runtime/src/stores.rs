@@ -11,10 +11,11 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use larder_actors::chat::Chat;
 use larder_actors::documents::Documents;
+use larder_actors::embed_cache::{Backend, EmbedCache};
 use larder_actors::graph::Graph;
 use larder_actors::kv::Kv;
 use larder_actors::sqlite::connection::StoreFile;
-use larder_actors::store::{CloseReport, Store, StoreHandle, StoreObservation, store_file};
+use larder_actors::store::{CloseReport, Compaction, Store, StoreHandle, StoreObservation, store_file};
 use larder_actors::vectors::Vectors;
 use larder_protocol::StoreName;
 use tokio::sync::OnceCell;
@@ -30,6 +31,7 @@ pub struct Stores {
     documents: OnceCell<StoreHandle<Documents>>,
     chat: OnceCell<StoreHandle<Chat>>,
     vectors: OnceCell<StoreHandle<Vectors>>,
+    embed_cache: OnceCell<StoreHandle<EmbedCache>>,
     graph: OnceCell<StoreHandle<Graph>>,
     running: Running,
 }
@@ -57,11 +59,12 @@ pub(crate) fn existing_files(settings: &Settings) -> Vec<StoreFile> {
 }
 
 /// Every store that this build hosts.
-pub(crate) const HOSTED: [HostedStore; 5] = [
+pub(crate) const HOSTED: [HostedStore; 6] = [
     HostedStore::of::<Kv>(),
     HostedStore::of::<Documents>(),
     HostedStore::of::<Chat>(),
     HostedStore::of::<Vectors>(),
+    HostedStore::of::<EmbedCache>(),
     HostedStore::of::<Graph>(),
 ];
 
@@ -69,6 +72,8 @@ pub(crate) const HOSTED: [HostedStore; 5] = [
 pub(crate) struct HostedStore {
     pub(crate) name: StoreName,
     pub(crate) file: fn(&Settings) -> StoreFile,
+    /// Whether the settings want a file.
+    pub(crate) is_used: fn(&Settings) -> bool,
     /// Starts it where it is not used yet.
     pub(crate) start: fn(Larder) -> BoxFuture<'static, Result<()>>,
     pub(crate) restore: fn(Larder, PathBuf) -> BoxFuture<'static, Result<RestoredStore>>,
@@ -82,6 +87,7 @@ impl HostedStore {
                 let config = S::config(settings);
                 store_file::<S>(&settings.path, &config.common, &config.own)
             },
+            is_used: S::is_used,
             start: |larder| async move { larder.store::<S>().await.map(drop) }.boxed(),
             restore: |larder, snapshots| async move { larder.restore::<S>(snapshots).await }.boxed(),
         }
@@ -97,6 +103,14 @@ impl HostedStore {
 pub trait Hosted: Store {
     fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>>;
     fn config(settings: &Settings) -> &StoreConfig<Self::Settings>;
+
+    /// What it holds can be computed again: a damaged file is set aside and begun anew, and nobody is asked.
+    const IS_CACHE: bool = false;
+
+    /// Whether the settings want the store to have a file.
+    fn is_used(_settings: &Settings) -> bool {
+        true
+    }
 }
 
 impl Hosted for Kv {
@@ -139,6 +153,22 @@ impl Hosted for Vectors {
     }
 }
 
+impl Hosted for EmbedCache {
+    const IS_CACHE: bool = true;
+
+    fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
+        &stores.embed_cache
+    }
+
+    fn config(settings: &Settings) -> &StoreConfig<Self::Settings> {
+        &settings.embed_cache
+    }
+
+    fn is_used(settings: &Settings) -> bool {
+        settings.embed_cache.own.backend == Backend::Sqlite
+    }
+}
+
 impl Hosted for Graph {
     fn slot(stores: &Stores) -> &OnceCell<StoreHandle<Self>> {
         &stores.graph
@@ -160,6 +190,7 @@ pub(crate) trait RunningStore: Send + Sync + std::fmt::Debug {
     fn check(&self, is_full: bool) -> BoxFuture<'_, larder_actors::Result<Vec<String>>>;
     fn check_after_doubt(&self) -> BoxFuture<'_, ()>;
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>>;
+    fn compact(&self) -> BoxFuture<'_, larder_actors::Result<Compaction>>;
 }
 
 impl<S: Store> RunningStore for StoreHandle<S> {
@@ -193,5 +224,9 @@ impl<S: Store> RunningStore for StoreHandle<S> {
 
     fn flush(&self) -> BoxFuture<'_, larder_actors::Result<()>> {
         self.flush().boxed()
+    }
+
+    fn compact(&self) -> BoxFuture<'_, larder_actors::Result<Compaction>> {
+        self.compact().boxed()
     }
 }

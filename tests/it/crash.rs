@@ -129,6 +129,11 @@ async fn kills_lose_no_point_acknowledged() {
 }
 
 #[tokio::test]
+async fn kills_lose_no_cached_value_acknowledged() {
+    kill_and_verify("embed_cache").await;
+}
+
+#[tokio::test]
 async fn kills_lose_no_fact_acknowledged() {
     kill_and_verify("graph").await;
 }
@@ -136,7 +141,7 @@ async fn kills_lose_no_fact_acknowledged() {
 /// All stores in one folder: each has its own file, and none's fate is another's.
 #[tokio::test]
 async fn kills_of_all_stores_at_once_lose_nothing() {
-    kill_and_verify("kv,documents,chat,vectors,graph").await;
+    kill_and_verify("kv,documents,chat,vectors,embed_cache,graph").await;
 }
 
 async fn kill_and_verify(stores: &str) {
@@ -205,7 +210,7 @@ async fn assert_controls_are_caught(victim: &Victim) {
 #[tokio::test]
 async fn control_acknowledging_before_the_commit_is_caught() {
     let mut random = Random::of(u64::from(std::process::id()), 1);
-    for stores in ["kv", "documents", "chat", "vectors", "graph"] {
+    for stores in ["kv", "documents", "chat", "vectors", "embed_cache", "graph"] {
         let mut victim = Victim::of(stores, 1);
         for _ in 0..3 {
             victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
@@ -218,7 +223,7 @@ async fn control_acknowledging_before_the_commit_is_caught() {
 #[tokio::test]
 async fn control_half_a_batch_is_caught() {
     let mut random = Random::of(u64::from(std::process::id()), 2);
-    for stores in ["kv", "documents", "chat", "vectors", "graph"] {
+    for stores in ["kv", "documents", "chat", "vectors", "embed_cache", "graph"] {
         let mut victim = Victim::of(stores, 2);
         // A kill that comes while the folder is opened leaves nothing to judge.
         while victim.log.lines().count() < 100 {

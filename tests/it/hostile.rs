@@ -234,8 +234,12 @@ async fn use_store(folder: &Path, store: &str) -> Seen {
         }
         let all = within(kv.scan().stream().try_fold(0, |count, _| async move { Ok(count + 1) })).await;
         seen.note("scan", all, &ENTRIES);
-        seen.note("put", within(kv.put("new", "new")).await.map(|_| ()), &());
-        seen.note("get", within(kv.get("new")).await.map(|found| found.is_some_and(|found| found == "new"[..])), &true);
+        let put = within(kv.put("new", "new")).await.map(|_| ());
+        // A write that is refused leaves nothing: a file may be one that SQLite reads and does not write.
+        let expected = put.is_ok();
+        seen.note("put", put, &());
+        let get = within(kv.get("new")).await.map(|found| found.is_some_and(|found| found == "new"[..]));
+        seen.note("get", get, &expected);
     } else {
         for session in 0..4 {
             let chat = larder.chat().session(format!("s{session}"));
@@ -247,8 +251,10 @@ async fn use_store(folder: &Path, store: &str) -> Seen {
             seen.note(&format!("search in s{session}"), hits, &expected.len());
         }
         let new = larder.chat().session("new");
-        seen.note("append", within(new.append([ChatMessage::user("new")])).await.map(|_| ()), &());
-        seen.note("page", within(new.page(10)).await.map(|page| page.messages.len()), &1);
+        let append = within(new.append([ChatMessage::user("new")])).await.map(|_| ());
+        let expected = usize::from(append.is_ok());
+        seen.note("append", append, &());
+        seen.note("page", within(new.page(10)).await.map(|page| page.messages.len()), &expected);
     }
     seen.is_reported = match within(larder.check(CheckDepth::Full)).await {
         Ok(report) => report.findings.iter().any(|finding| finding.store.as_str() == store),
@@ -267,7 +273,8 @@ async fn mutated_files_are_refused_reported_or_answered_right() {
     copy(good.path(), walled.path());
     leave_wals(walled.path());
     let (mut refused, mut reported, mut right) = (0, 0, 0);
-    for index in 0..mutations {
+    // One alone: `LARDER_MUTATION=1612 LARDER_MUTATIONS=1613`.
+    for index in number_from_environment("LARDER_MUTATION", 0)..mutations {
         let mut random = Random::of(seed, index);
         let mutation = Mutation::ALL[random.index(Mutation::ALL.len())];
         let store = if random.percent(50) { "kv" } else { "chat" };

@@ -24,6 +24,8 @@ use crate::torture::Random;
 
 const CALLERS: u64 = 6;
 const KEYS_PER_ROUND: u64 = 3;
+/// Of each caller: however long a round lasts on a machine that is busy, what it leaves can be decided.
+const CALLS_PER_ROUND: u64 = 12;
 /// Long enough for some twenty calls on each key.
 const ROUND: Duration = Duration::from_millis(15);
 /// After so many rounds one of the processes is killed.
@@ -97,11 +99,18 @@ async fn call(larder: Larder, caller: u64, mut rounds: watch::Receiver<u64>, is_
     let keys = larder.kv().collection::<i64>("keys");
     let mut random = Random::of(caller, 1);
     let mut seen: HashMap<String, (i64, u64)> = HashMap::new();
+    // The latest round, and the calls in it.
+    let mut spent = (0, 0);
     for turn in 0.. {
-        let round = *rounds.wait_for(|round| *round > 0).await.expect("the last round is told before the sender goes");
+        let has_calls_left = |round: &u64| *round > spent.0 || (*round == spent.0 && spent.1 < CALLS_PER_ROUND);
+        let round = *rounds
+            .wait_for(|round| *round > 0 && has_calls_left(round))
+            .await
+            .expect("the last round is told before the sender goes");
         if round == OVER {
             return;
         }
+        spent = (round, if round == spent.0 { spent.1 + 1 } else { 1 });
         let key = format!("{round}-{}", random.below(KEYS_PER_ROUND));
         let id = caller << 32 | turn;
         let value = i64::try_from(id).unwrap() << 16;

@@ -14,6 +14,8 @@ mod crash;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod embed_cache;
+#[cfg(test)]
 mod folder;
 #[cfg(test)]
 mod graph;

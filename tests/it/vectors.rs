@@ -2,6 +2,8 @@
 //! vector.
 
 mod bad_input;
+mod compaction;
+mod faults;
 mod kept;
 mod model;
 mod operations;

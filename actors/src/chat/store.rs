@@ -14,7 +14,7 @@ use super::{append, check, edit, fork, history, list, sessions, trim};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
 
 /// The chat store.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct ChatSettings {
     /// pages until its next checkpoint, and snapshots keep what they have.
     pub secure_delete: bool,
 }
+
+impl StoreDefaults for ChatSettings {}
 
 impl Default for ChatSettings {
     fn default() -> Self {

@@ -14,7 +14,7 @@ use super::{check, delete, index_records, ingestion, list, nodes, put, search, s
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
 
 /// The documents store.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub struct DocumentsSettings {
     /// the queue's budget.
     pub document_bytes_max: usize,
 }
+
+impl StoreDefaults for DocumentsSettings {}
 
 impl Default for DocumentsSettings {
     fn default() -> Self {

@@ -5,6 +5,8 @@
 //!
 //! Always true: the harness catches each deliberately broken evaluator of `broken_evaluators_are_caught`.
 
+mod columns;
+
 use larder_protocol::filter::{Comparison, FieldPath, Filter, Operand, Operator, Scalar, field};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -85,9 +87,12 @@ fn run(pair_count: usize, shrink: bool, evaluator: Evaluator) -> Result<(), Test
     let max_shrink_iters = if shrink { 4_096 } else { 0 };
     let config = Config { cases, max_shrink_iters, failure_persistence: None, ..Config::default() };
     let table = Table::new(&[&["a"], &["b"], &["a", "b"], &["0"]]);
-    let pairs = palettes()
-        .prop_flat_map(|palette| (filters(&palette), prop::collection::vec(documents(&palette), DOCUMENTS_PER_FILTER)));
-    TestRunner::new(config).run(&pairs, |(filter, texts)| table.check(&filter, &texts, evaluator))
+    TestRunner::new(config).run(&pairs(), |(filter, texts)| table.check(&filter, &texts, evaluator))
+}
+
+fn pairs() -> impl Strategy<Value = (Filter, Vec<String>)> {
+    palettes()
+        .prop_flat_map(|palette| (filters(&palette), prop::collection::vec(documents(&palette), DOCUMENTS_PER_FILTER)))
 }
 
 fn keys() -> impl Strategy<Value = String> {

@@ -115,7 +115,7 @@ fn order_one(value: &Value, scalar: &Scalar) -> Option<Ordering> {
 }
 
 /// Compares by exact value, as SQLite does: 2⁵³ + 1 is not 2⁵³ as a float, though it would round to it.
-fn order_integer_float(integer: i64, float: f64) -> Option<Ordering> {
+pub(super) fn order_integer_float(integer: i64, float: f64) -> Option<Ordering> {
     /// 2⁶³: the first float above every i64.
     const ABOVE_I64: f64 = 9_223_372_036_854_775_808.0;
     if float.is_nan() {

@@ -7,6 +7,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 /// Every tokenizer that an index may have been made by.
 const TOKENIZERS: [Tokenizer; 3] = [Tokenizer::Unicode, Tokenizer::Porter, Tokenizer::Trigram];
 
+/// Pages of an index that one step of merging writes: a few milliseconds' work.
+const MERGE_PAGES: i64 = 64;
+
 /// A store's full-text index, by trusted names. It holds no texts itself: the store keeps it in step with its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextIndex {
@@ -44,8 +47,24 @@ impl TextIndex {
         }
         let Self { table, columns, rows, .. } = self;
         transaction.execute_batch(&self.made_by(self.tokenizer))?;
+        // So that `merge` leaves one segment a level, and not up to four.
+        transaction.execute_batch(&format!("INSERT INTO {table} ({table}, rank) VALUES ('usermerge', 2)"))?;
         transaction.execute_batch(&format!("INSERT INTO {table} (rowid, {columns}) {rows}"))?;
         transaction.commit()
+    }
+
+    /// Merges a few segments, and returns whether there may be more to merge. A search reads every segment, and FTS5 by itself
+    /// leaves up to four a level.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn merge(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let table = self.table;
+        let before = connection.total_changes();
+        let sql = format!("INSERT INTO {table} ({table}, rank) VALUES ('merge', ?1)");
+        connection.prepare_cached(&sql)?.execute([MERGE_PAGES])?;
+        // The command's own row counts as a change.
+        Ok(connection.total_changes() - before >= 2)
     }
 
     fn made_by(&self, tokenizer: Tokenizer) -> String {
@@ -84,5 +103,45 @@ pub(super) fn fts5_name(tokenizer: Tokenizer) -> &'static str {
         Tokenizer::Porter => "porter unicode61 remove_diacritics 2",
         Tokenizer::Trigram => "trigram remove_diacritics 1",
         _ => "unicode61 remove_diacritics 2",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INDEX: TextIndex = TextIndex {
+        table: "body_text",
+        columns: "text",
+        content: "body",
+        key: "id",
+        rows: "SELECT id, text FROM body",
+        tokenizer: Tokenizer::Unicode,
+    };
+
+    fn numbers(connection: &Connection, sql: &str) -> Vec<i64> {
+        let mut statement = connection.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn merging_leaves_few_segments_and_the_same_answers() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE body (id INTEGER PRIMARY KEY, text TEXT)").unwrap();
+        INDEX.prepare(&mut connection).unwrap();
+        let write = |id: i64| {
+            let text = format!("text {id} of {}", id % 7);
+            connection.execute("INSERT INTO body VALUES (?1, ?2)", params![id, text]).unwrap();
+            connection.execute("INSERT INTO body_text (rowid, text) VALUES (?1, ?2)", params![id, text]).unwrap();
+        };
+        (0..60).for_each(write);
+        let segments = || numbers(&connection, "SELECT DISTINCT segid FROM body_text_idx").len();
+        let found = || numbers(&connection, "SELECT rowid FROM body_text('5') ORDER BY rank, rowid");
+        let (before, answer) = (segments(), found());
+        assert!(answer.len() == 8 && before > 4, "{before} segments");
+        while INDEX.merge(&connection).unwrap() {}
+        assert!(segments() <= 3, "{} segments of {before}", segments());
+        assert_eq!(found(), answer);
+        assert!(!INDEX.merge(&connection).unwrap(), "nothing is left to merge");
     }
 }

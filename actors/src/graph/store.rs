@@ -16,7 +16,7 @@ use super::{check, delete, embeddings, entities, lookup, merge, names, relations
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
 
 /// The graph store.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ impl Default for GraphSettings {
         Self { payload_bytes_max: 1 << 20, tokenizer: Tokenizer::default(), index_bytes_max: 2 << 30 }
     }
 }
+
+impl StoreDefaults for GraphSettings {}
 
 impl Store for Graph {
     const NAME: StoreName = StoreName::Graph;

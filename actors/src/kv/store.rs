@@ -13,7 +13,7 @@ use super::memory::KvMemory;
 use super::{check, collections, fields, leases, memory, scan, transaction, values};
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
 
 /// The key–value store.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct KvSettings {
     /// Memory for hot entries in bytes, used only where the folder is opened exclusively. Default 32 MiB; 0: none.
     pub hot_bytes: u64,
 }
+
+impl StoreDefaults for KvSettings {}
 
 impl Default for KvSettings {
     fn default() -> Self {

@@ -158,6 +158,20 @@ impl StoreFile {
         Ok(connection)
     }
 
+    /// Opens a connection that may write the whole file anew.
+    ///
+    /// # Errors
+    /// When SQLite cannot open or set it up.
+    pub fn compactor(&self) -> Result<Connection> {
+        let connection = self.writer()?;
+        // The copy is attached, and as large as the file: not in memory.
+        let set_up = connection
+            .set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1)
+            .and_then(|_| connection.pragma_update(None, "temp_store", "FILE"));
+        set_up.map_err(|e| self.failure("opening its connection for compacting", e))?;
+        Ok(connection)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "`create_new` never opens a file that exists, so none that is live")]
     fn create_if_missing(&self) -> Result<()> {
         let mut options = OpenOptions::new();

@@ -39,6 +39,7 @@ impl CallOff {
 #[derive(Debug)]
 struct Running {
     call_off: Arc<CallOff>,
+    age_max: Option<Duration>,
     until: Option<Instant>,
     questions: Cell<u32>,
 }
@@ -50,11 +51,16 @@ pub(crate) struct Scope;
 impl Scope {
     /// Lets this thread's statements end when the request is called off, or after `age_max`.
     pub(crate) fn enter(call_off: &Arc<CallOff>, age_max: Option<Duration>) -> Self {
-        let until = age_max.and_then(|age_max| Instant::now().checked_add(age_max));
-        let running = Running { call_off: Arc::clone(call_off), until, questions: Cell::new(0) };
+        let mut running = Running { call_off: Arc::clone(call_off), age_max, until: None, questions: Cell::new(0) };
+        running.begin_age();
         RUNNING.set(Some(running));
         Self
     }
+}
+
+/// Lets the age of this thread's request begin anew, where it has just ended its transaction: the age is there so that none lasts.
+pub(crate) fn renew_age() {
+    RUNNING.with_borrow_mut(|running| running.as_mut().map(Running::begin_age));
 }
 
 impl Drop for Scope {
@@ -64,6 +70,10 @@ impl Drop for Scope {
 }
 
 impl Running {
+    fn begin_age(&mut self) {
+        self.until = self.age_max.and_then(|age_max| Instant::now().checked_add(age_max));
+    }
+
     fn is_over(&self) -> bool {
         if self.call_off.is_called_off() {
             return true;

@@ -19,6 +19,8 @@ pub(crate) struct ChangeSet {
     next: u64,
     changes: Vec<Change>,
     id_bytes: usize,
+    /// A handler wants a slice of maintenance soon.
+    pub(super) is_sweep_due: bool,
 }
 
 /// Where a message's changes began, to take them back.

@@ -1,5 +1,6 @@
 //! What a handler gets to work with, and what it may answer.
 
+use larder_protocol::change::Commit;
 use larder_protocol::{Error as Kind, Sequence, Timestamp, Version, Written};
 use rusqlite::Connection;
 
@@ -156,5 +157,30 @@ impl<S: Store> WriteContext<'_, S> {
     /// Records that everything in `scope` may have changed.
     pub fn changed_all(&mut self, kind: &'static str, scope: &str) {
         self.changes.record_all(kind, scope);
+    }
+    /// Asks for a slice of maintenance soon after this group, and not only in the next round.
+    pub fn ask_for_sweep(&mut self) {
+        self.changes.is_sweep_due = true;
+    }
+
+    /// Returns up to `limit` commits after `sequence`, oldest first, by this process and others; `None` where the log does not
+    /// reach back so far.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn commits_after(&self, sequence: Sequence, limit: usize) -> Outcome<Option<Vec<Commit>>> {
+        let oldest = changes::oldest_write(self.connection)?;
+        if oldest.is_some_and(|oldest| oldest.0 > sequence.0 + 1) {
+            return Ok(None);
+        }
+        Ok(Some(changes::after(self.connection, sequence, limit)?))
+    }
+
+    /// Returns the newest sequence that is committed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn newest_sequence(&self) -> Outcome<Sequence> {
+        Ok(changes::newest(self.connection)?)
     }
 }

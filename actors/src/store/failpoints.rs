@@ -28,6 +28,8 @@ pub enum Failpoint {
     Maintenance,
     /// A checkpoint in the background is about to run.
     Checkpoint,
+    /// The file is about to be written anew.
+    Compact,
 }
 
 /// What happens at a failpoint.

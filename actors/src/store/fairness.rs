@@ -34,6 +34,11 @@ pub(super) async fn let_others_run(cost: u32) {
     tokio::task::yield_now().await;
 }
 
+/// Lets the caller's other tasks run now and then, behind an answer from memory that no store gave.
+pub async fn let_others_run_after_memory_read() {
+    let_others_run(MEMORY_READ_COST).await;
+}
+
 /// Counts a waiting caller, cancelled ones only as long as they wait.
 struct Waiting;
 

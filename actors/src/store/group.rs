@@ -14,6 +14,7 @@ use larder_protocol::{Error as Kind, Sequence, Timestamp, Written};
 use rusqlite::Connection;
 
 use super::changes::{self, ChangeSet};
+use super::compaction::{self, Compaction};
 use super::context::WriteContext;
 use super::failpoints::Failpoint;
 use super::job::Job;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, writer_must_checkpoint};
 use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
+use crate::sqlite::interrupt::Scope;
 use crate::sqlite::turn::Turn;
 
 /// Frames between two attempts to fold in a WAL past its cap: half a MiB.
@@ -57,6 +59,8 @@ pub(super) struct Group<S: Store> {
     disk_full_at: Option<Instant>,
     /// When a WAL at its limit was last looked at.
     wal_pinned_at: Option<Instant>,
+    /// Callers' writes at the last slice of maintenance.
+    write_count_before: u64,
     /// Last, so that it is given back after the connection is closed.
     _custody: Custody<S>,
 }
@@ -122,6 +126,7 @@ impl<S: Store> Group<S> {
             attempted_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
+            write_count_before: 0,
             _custody: custody,
         })
     }
@@ -249,6 +254,57 @@ impl<S: Store> Group<S> {
         marker.record_all("marker", "");
         changes::append(&self.connection, &marker, self.origin, now())?;
         self.connection.execute_batch("COMMIT")
+    }
+
+    /// Writes the file anew, without gaps. `None`: the store panicked.
+    pub(super) fn rewrite(&mut self) -> Option<Result<Compaction>> {
+        self.guarded(|group| Some(group.write_anew()))
+    }
+
+    fn write_anew(&mut self) -> Result<Compaction> {
+        self.commit();
+        self.shared.status.check_accepts()?;
+        if self.shared.is_wal_unsynced() {
+            // It would go through the WAL, which could not be folded in.
+            let what = format!("compacting the {} store", S::NAME);
+            return Err(Kind::Refused { what, reason: UNSYNCED.to_owned() }.into());
+        }
+        let compactor = self.shared.file.compactor()?;
+        let turn = self.turn.take();
+        let taken = turn.as_ref().map(Turn::take);
+        let compacted = self.shared.failpoint(Failpoint::Compact).and_then(|()| {
+            let _scope = Scope::enter(&self.shared.closing, None);
+            compaction::write_anew(&compactor, S::SCHEMA.page_bytes)
+        });
+        drop(taken);
+        self.turn = turn;
+        match compacted {
+            Ok(compacted) => {
+                self.checkpoint(CheckpointMode::Truncate);
+                Ok(compacted)
+            }
+            Err(error) => Err(self.failed_to_compact(error)),
+        }
+    }
+
+    /// What was to be written anew says the same as what is there, so that nothing is undone or unknown.
+    fn failed_to_compact(&mut self, error: rusqlite::Error) -> Error {
+        self.note_fault(&error);
+        if Fault::of(&error) == Fault::Io {
+            // Frames of it may be in the WAL; one more commit overwrites them.
+            self.shared.status.is_in_doubt.store(true, Ordering::Release);
+            if let Err(error) = self.resolve_failed_commit(Sequence(0)) {
+                tracing::warn!(store = %S::NAME, %error, "after a compaction that failed");
+            }
+        }
+        // What it put into the WAL in vain is room that others may need.
+        self.checkpoint(CheckpointMode::Truncate);
+        fault::describe(S::NAME, "compacting its file", Written::NotApplied, error)
+    }
+
+    /// Returns whether a handler asked for a slice of maintenance since the last call.
+    pub(super) fn take_sweep_due(&mut self) -> bool {
+        std::mem::take(&mut self.changes.is_sweep_due)
     }
 
     /// Returns why the actor must restart, if it must.
@@ -389,11 +445,11 @@ impl<S: Store> Group<S> {
     }
 
     fn look_for_recovery(&mut self) {
-        self.commit();
         let is_lasting = self.broken.is_some() || self.shared.is_wal_unsynced();
         if self.shared.status.state() != StoreState::Degraded || is_lasting {
             return;
         }
+        self.commit();
         if self.disk_full_at.is_some() {
             self.relieve_disk();
         }
@@ -410,6 +466,12 @@ impl<S: Store> Group<S> {
                 }
             }
         }
+    }
+
+    /// Tells whether no caller has written since this was last asked.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let write_count = self.shared.status.write_count.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.write_count_before, write_count) == write_count
     }
 
     fn is_wal_at_limit(&self) -> bool {

@@ -4,10 +4,12 @@
 //!
 //! Always true: every request is answered by its deadline; a request whose caller went away before it began never runs.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use kameo::actor::{ActorRef, Spawn};
 use kameo::supervision::RestartPolicy;
 use larder_protocol::{Error as Kind, Message, RequestOptions, Sequence, Timestamp, Written};
@@ -16,21 +18,26 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Permit};
+use super::compaction::Compaction;
 use super::context::{Failure, Outcome, ReadContext};
 use super::deadline::Deadline;
 use super::failpoints::Failpoint;
 use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
+use super::maintenance::Swept;
 use super::readers::{self, Readers, ThreadRead};
-use super::shared::{Custody, StoreOpening, StoreShared, shared};
+use super::shared::{Custody, Replacement, StoreOpening, StoreShared, shared};
 use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
-use super::writer::{Beginning, Close, Flush, Maintain, Replace, SetAside, Submit, Writer};
+use super::writer::{Beginning, Close, Flush, Maintain, Replace, Rewrite, SetAside, Submit, Writer};
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, next_checkpoint};
 use crate::sqlite::{connection, fault};
+
+/// Slices of maintenance before a file is written anew: they sweep some ten million rows.
+const COMPACTION_SLICES_MAX: usize = 20_000;
 
 /// A running store, cheap to clone.
 pub struct StoreHandle<S: Store> {
@@ -48,6 +55,8 @@ struct Inner<S: Store> {
     guard: Mutex<Option<Connection>>,
     /// The connection for background checkpoints, opened at the first.
     checkpointer: Mutex<Option<Connection>>,
+    /// Held while the file is set aside or replaced: whoever comes late must not close what serves again.
+    replacing: tokio::sync::Mutex<()>,
 }
 
 impl<S: Store> Clone for StoreHandle<S> {
@@ -104,7 +113,9 @@ impl<S: Store> StoreHandle<S> {
         let admission = Admission::new(S::NAME, &settings);
         let checkpointer = Mutex::new(None);
         let guard = Mutex::new(Some(guard));
-        let inner = Inner { shared, admission, readers: Arc::new(readers), actor, runtime, guard, checkpointer };
+        let readers = Arc::new(readers);
+        let replacing = tokio::sync::Mutex::default();
+        let inner = Inner { shared, admission, readers, actor, runtime, guard, checkpointer, replacing };
         let handle = Self { inner: Arc::new(inner) };
         handle.wait_for_start().await?;
         handle.watch_end();
@@ -131,7 +142,10 @@ impl<S: Store> StoreHandle<S> {
                 tokio::select! {
                     () = shared.quarantined.notified() => {
                         let Some(inner) = weak.upgrade() else { return };
-                        Self { inner }.set_aside().await;
+                        let _replacing = inner.replacing.lock().await;
+                        if inner.shared.status.state() == StoreState::Quarantined {
+                            Self { inner: Arc::clone(&inner) }.set_aside().await;
+                        }
                     }
                     () = actor.wait_for_shutdown() => return,
                 }
@@ -156,20 +170,21 @@ impl<S: Store> StoreHandle<S> {
         shared.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Replaces the file of a quarantined store, which `swap` does while no process has it open, and serves again.
+    /// Replaces the file of a quarantined store, and serves again.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever `swap` and
-    /// opening the file answer. The store stays quarantined then.
-    pub async fn replace_file(&self, swap: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-        let Inner { shared, readers, actor, guard, runtime, .. } = &*self.inner;
+    /// [`Kind::Refused`] when the store is not quarantined, or another process has the file open; whatever the replacement
+    /// and opening the file answer. The store stays quarantined then.
+    pub async fn replace_file(&self, replacement: Replacement) -> Result<()> {
+        let Inner { shared, readers, actor, guard, runtime, replacing, .. } = &*self.inner;
+        let _replacing = replacing.lock().await;
         if shared.status.state() != StoreState::Quarantined {
             let reason = "it is not quarantined".to_owned();
             return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
         }
         self.set_aside().await;
         let (reply, replaced) = oneshot::channel();
-        if actor.tell(Replace { swap: Box::new(swap), reply }).try_send().is_err() {
+        if actor.tell(Replace { replacement, reply }).try_send().is_err() {
             return Err(self.unavailable(Written::NotApplied).into());
         }
         replaced.await.map_err(|_| self.unavailable(Written::NotApplied))??;
@@ -263,6 +278,25 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
+    /// Answers from the state in memory alone, if `read` finds it there: the shortest way, which takes no lock of the file.
+    ///
+    /// # Errors
+    /// When the store does not serve.
+    pub async fn read_memory<T>(&self, read: impl FnOnce(&S::Memory, Timestamp) -> Option<T>) -> Result<Option<T>> {
+        let shared = &self.inner.shared;
+        shared.status.check_accepts()?;
+        let Some(found) = read(&shared.memory, group::now()) else { return Ok(None) };
+        shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+        let_others_run(MEMORY_READ_COST).await;
+        Ok(Some(found))
+    }
+
+    /// Returns the store's state in memory.
+    #[must_use]
+    pub fn memory(&self) -> &S::Memory {
+        &self.inner.shared.memory
+    }
+
     /// Runs any read on a reader thread, admitted, and bounded by its deadline and the readers' age.
     pub(super) async fn on_thread<T: Send + 'static>(
         &self,
@@ -328,6 +362,39 @@ impl<S: Store> StoreHandle<S> {
         }
     }
 
+    /// Does the maintenance that is due, and writes the file anew, without gaps. It has no deadline; a close ends it.
+    ///
+    /// # Errors
+    /// When the file cannot be written anew; it is as it was then.
+    pub async fn compact(&self) -> Result<Compaction> {
+        let Inner { shared, actor, .. } = &*self.inner;
+        // What others put meanwhile gives maintenance more to do, without end.
+        for _ in 0..COMPACTION_SLICES_MAX {
+            shared.status.check_accepts()?;
+            let (reply, answer) = oneshot::channel();
+            let sent = actor.tell(Maintain { reply: Some(reply) }).try_send();
+            if self.answered(sent.is_ok(), answer).await? == Swept::Nothing {
+                break;
+            }
+        }
+        let (reply, answer) = oneshot::channel();
+        let sent = actor.tell(Rewrite { reply }).try_send();
+        let rewritten = self.answered(sent.is_ok(), answer).await;
+        // Called off, whatever SQLite says to that.
+        rewritten.map_err(|error| match shared.closing.is_called_off() {
+            true => self.unavailable(Written::NotApplied).into(),
+            false => error,
+        })
+    }
+
+    /// Waits for what the actor answers, if it was told.
+    async fn answered<T>(&self, is_sent: bool, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        if is_sent && let Ok(answer) = answer.await {
+            return answer;
+        }
+        Err(self.unavailable(Written::NotApplied).into())
+    }
+
     /// Returns the sequence of the newest commit, by this process or another.
     ///
     /// # Errors
@@ -353,7 +420,12 @@ impl<S: Store> StoreHandle<S> {
         if !shared.status.is_in_doubt.swap(false, Ordering::AcqRel) {
             return;
         }
-        match self.find_damage(true).await {
+        let found = match select(pin!(self.find_damage(true)), pin!(self.closing())).await {
+            Either::Left((found, _)) => found,
+            // Nobody asked for it, so that a closing store does not wait for it: its statement ends with its request.
+            Either::Right(_) => return,
+        };
+        match found {
             Ok(Findings { structure, values }) => {
                 for finding in structure.iter().chain(&values) {
                     tracing::error!(store = %S::NAME, finding, "damage found after a failed commit");
@@ -370,6 +442,13 @@ impl<S: Store> StoreHandle<S> {
                 shared.status.is_in_doubt.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Returns once the store closes.
+    async fn closing(&self) {
+        let shared = &self.inner.shared;
+        // An error: the store is gone.
+        let _ = shared.commits.subscribe().wait_for(|_| shared.closing.is_called_off()).await;
     }
 
     async fn find_damage(&self, is_full: bool) -> Result<Findings> {
@@ -401,7 +480,7 @@ impl<S: Store> StoreHandle<S> {
     /// Asks the actor for a slice of maintenance.
     pub fn maintain(&self) {
         // A stopped actor needs none.
-        let _ = self.inner.actor.tell(Maintain).try_send();
+        let _ = self.inner.actor.tell(Maintain { reply: None }).try_send();
     }
 
     /// Checkpoints in the background, where the policy says so. Blocks; never waits for a reader or writer.
@@ -447,13 +526,16 @@ impl<S: Store> StoreHandle<S> {
 
     /// Stops the store: accepts nothing more, commits what was accepted, closes the file. Waits for it until `drain`.
     pub async fn close(&self, drain: Duration) -> CloseReport {
-        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard } = &*self.inner;
-        shared.is_closing.store(true, Ordering::Release);
+        let Inner { shared, admission, readers, actor, runtime, checkpointer, guard, replacing } = &*self.inner;
+        shared.closing.call_off();
+        // Wakes who waits for it.
+        shared.commits.send_modify(|_| ());
         admission.close();
         let deadline = Deadline::after(drain, runtime);
         let readers = Arc::clone(readers);
         let custody_of = Arc::clone(shared);
         let closed = async {
+            let _replacing = replacing.lock().await;
             if shared.status.state() == StoreState::Quarantined {
                 self.set_aside().await;
             }
@@ -519,7 +601,7 @@ impl<S: Store> StoreHandle<S> {
     fn unavailable(&self, written: Written) -> Kind {
         // A closing store is not `Stopped` before it is, and will not come back as a restarting one does.
         match self.inner.shared.status.unavailable(written) {
-            Kind::Restarting { store, written, .. } if self.inner.shared.is_closing.load(Ordering::Acquire) => {
+            Kind::Restarting { store, written, .. } if self.inner.shared.closing.is_called_off() => {
                 Kind::ShuttingDown { store, written }
             }
             kind => kind,

@@ -61,6 +61,19 @@ impl<K: Eq + Hash + Clone, V: Clone, W: Weighter<K, V> + Clone> HotTier<K, V, W>
         }
     }
 
+    /// Drops rows that are not to be kept. Must be called as [`forget`](Self::forget).
+    pub fn retain(&self, keep: impl Fn(&K, &V) -> bool) {
+        let _filling = self.fill();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.rows.retain(keep);
+    }
+
+    /// Returns how many rows there are, and what they weigh.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        (self.rows.len() as u64, self.rows.weight())
+    }
+
     /// Drops everything.
     pub fn clear(&self) {
         let _filling = self.fill();

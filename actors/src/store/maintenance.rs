@@ -1,4 +1,5 @@
-//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log.
+//! The work nobody asks for, in slices small enough that no caller notices: expired rows, old outcomes, the change log, and
+//! while nobody writes, the order of the full-text index.
 //!
 //! Always true: a slice is a write like any other, inside a group, undone as a whole when it fails.
 
@@ -21,21 +22,46 @@ pub(super) struct Slice {
     idempotency_kept: std::time::Duration,
     change_log_kept: std::time::Duration,
     change_log_writes_max: u64,
-    /// The sweep did all that one slice may do, so that there may be more.
-    is_full: bool,
-    /// Asks for the next slice.
-    again: Box<dyn Fn() + Send>,
+    /// It does what belongs to a round beside the store's own sweep.
+    is_round: bool,
+    /// No caller has written since the round before.
+    is_at_rest: bool,
+    /// What it did, or why nothing is done.
+    swept: Result<Swept>,
+    /// Told how it ended, once it is committed.
+    then: Then,
+}
+
+/// Told how a slice ended.
+pub(super) type Then = Box<dyn FnOnce(Result<Swept>) + Send>;
+
+/// What a slice did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swept {
+    /// There was nothing to do.
+    Nothing,
+    /// All there was to do now; there may be more in a while.
+    All,
+    /// As much as one slice may do, so that there may be more at once.
+    Some,
 }
 
 impl Slice {
-    /// `again` asks for the next slice: it is called when this one left work behind, so that whoever waits goes first.
-    pub(super) fn new(settings: &StoreSettings, again: impl Fn() + Send + 'static) -> Self {
+    /// Returns a slice of everything. Whoever wants another one asks for it in `then`, so that those who wait go first.
+    pub(super) fn round(settings: &StoreSettings, is_at_rest: bool, then: Then) -> Self {
+        Self { is_round: true, is_at_rest, ..Self::sweep(settings, then) }
+    }
+
+    /// Returns a slice of the store's own sweep alone.
+    pub(super) fn sweep(settings: &StoreSettings, then: Then) -> Self {
         Self {
+            is_round: false,
+            is_at_rest: false,
             idempotency_kept: settings.idempotency_kept,
             change_log_kept: settings.change_log_kept,
             change_log_writes_max: settings.change_log_writes_max,
-            is_full: false,
-            again: Box::new(again),
+            swept: Ok(Swept::Nothing),
+            then,
         }
     }
 }
@@ -71,20 +97,35 @@ impl<S: Store> Job<S> for Slice {
 
     fn run(&mut self, context: &mut WriteContext<'_, S>) -> Outcome<()> {
         let (connection, now) = (context.connection, context.now);
-        self.is_full = S::sweep(context, ROWS_PER_SLICE)? >= ROWS_PER_SLICE;
+        self.swept = Ok(match S::sweep(context, ROWS_PER_SLICE)? {
+            0 => Swept::Nothing,
+            ROWS_PER_SLICE.. => Swept::Some,
+            _ => Swept::All,
+        });
+        if !self.is_round {
+            return Ok(());
+        }
         context.sweep_leases(ROWS_PER_SLICE)?;
         idempotency::expire(connection, before(now, self.idempotency_kept), ROWS_PER_SLICE)?;
         let log_before = before(now, self.change_log_kept);
-        changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
+        let pruned = changes::prune(connection, log_before, self.change_log_writes_max, ROWS_PER_SLICE)?;
         free_pages(connection)?;
+        let mut is_full = matches!(self.swept, Ok(Swept::Some)) || pruned >= ROWS_PER_SLICE;
+        if self.is_at_rest && !is_full {
+            // What it saves a search must not be paid by whoever writes.
+            is_full = S::text_index(context.settings).map_or(Ok(false), |index| index.merge(connection))?;
+        }
+        if is_full {
+            self.swept = Ok(Swept::Some);
+        }
         Ok(())
     }
 
     fn finish(&self) {}
 
     fn fail(&mut self, error: Error) {
-        self.is_full = false;
         tracing::warn!(store = %S::NAME, %error, "a slice of maintenance failed; the next one tries again");
+        self.swept = Err(error);
     }
 
     fn is_request(&self) -> bool {
@@ -92,9 +133,7 @@ impl<S: Store> Job<S> for Slice {
     }
 
     fn settle(self: Box<Self>, committed: Result<()>) {
-        if self.is_full && committed.is_ok() {
-            (self.again)();
-        }
+        (self.then)(committed.and(self.swept));
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod admission;
 mod changes;
+mod compaction;
 mod context;
 mod deadline;
 mod failpoints;
@@ -33,15 +34,17 @@ mod writer;
 
 #[cfg(test)]
 pub(crate) use changes::ChangeSet;
+pub use compaction::Compaction;
 pub use context::{Failure, Outcome, ReadContext, WriteContext};
 pub(crate) use context::{decoded, out_of_order, stored_name};
 pub use failpoints::{Failpoint, FailpointAction, Failpoints};
+pub use fairness::let_others_run_after_memory_read;
 pub use handle::{CloseReport, StoreHandle};
 pub use hot::HotTier;
 pub use lease::Process;
 pub(crate) use limits::{PAGE_BYTES_MAX, check_count, check_limit};
-pub use settings::StoreSettings;
-pub use shared::{StoreOpening, presence_path, store_file};
+pub use settings::{StoreDefaults, StoreSettings};
+pub use shared::{Replacement, StoreOpening, presence_path, store_file};
 pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
 pub use subscription::Notices;
 

@@ -50,6 +50,15 @@ pub struct StoreSettings {
     pub change_log_writes_max: u64,
 }
 
+/// A store's own settings, which say what the settings of every store are for it where a program says nothing.
+pub trait StoreDefaults: Default {
+    /// Returns the defaults of what every store has.
+    #[must_use]
+    fn common() -> StoreSettings {
+        StoreSettings::default()
+    }
+}
+
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {

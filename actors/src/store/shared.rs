@@ -5,7 +5,7 @@
 //! Always true: it outlives every restart; its state is told to the host when it changes, and only then.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::sqlite::ballast::Ballast;
 use crate::sqlite::checkpoint::{CheckpointMode, CheckpointResult, is_background_due};
 use crate::sqlite::connection::{Durability, StoreFile};
 use crate::sqlite::fault;
+use crate::sqlite::interrupt::CallOff;
 use crate::sqlite::presence::Presence;
 
 /// What the runtime decides about a store when it brings it up.
@@ -54,6 +55,20 @@ pub struct StoreOpening<S: Store> {
     pub failpoints: Arc<Failpoints>,
 }
 
+/// How a quarantined store's file is replaced.
+pub struct Replacement {
+    /// Whether another process has done it.
+    pub is_done: Box<dyn Fn() -> bool + Send>,
+    /// Does it. No process has the file open meanwhile.
+    pub swap: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl std::fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replacement").finish_non_exhaustive()
+    }
+}
+
 /// What the writer, the readers and the callers of a store share.
 pub(crate) struct StoreShared<S: Store> {
     pub(super) file: StoreFile,
@@ -65,8 +80,8 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) turn_path: Option<PathBuf>,
     pub(super) is_replicated: bool,
     pub(super) ballast: Arc<Ballast>,
-    /// The end of the actor is wanted.
-    pub(super) is_closing: AtomicBool,
+    /// The end of the actor is wanted: called off then is what nobody waits for that long, as compacting.
+    pub(super) closing: Arc<CallOff>,
     pub(super) custody: CustodyState,
     /// Told when the state becomes [`StoreState::Quarantined`].
     pub(super) quarantined: Notify,
@@ -101,11 +116,18 @@ impl<S: Store> StoreShared<S> {
         Ok(())
     }
 
-    /// Runs `swap` while no process has the file open, and announces this one again.
-    pub(super) fn replace_presence(&self, swap: Box<dyn FnOnce() -> Result<()> + Send>) -> Result<()> {
+    /// Replaces the file while no process has it open, unless another one has done so, and announces this one again.
+    pub(super) fn replace_presence(&self, Replacement { is_done, swap }: Replacement) -> Result<()> {
+        self.announce()?;
+        if is_done() {
+            return Ok(());
+        }
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner).take();
         let alone =
             self.presence_path.as_deref().map(Presence::alone).transpose().map_err(|e| self.present_error(e))?;
-        swap()?;
+        if !is_done() {
+            swap()?;
+        }
         drop(alone);
         self.announce()
     }
@@ -168,7 +190,7 @@ impl<S: Store> StoreShared<S> {
 
     /// Called when the actor is gone for good.
     pub(super) fn note_end(&self) {
-        if self.is_closing.load(Ordering::Acquire) {
+        if self.closing.is_called_off() {
             self.enter(StoreState::Stopped, None);
         } else {
             self.enter(StoreState::Failed, self.status.reason());
@@ -308,7 +330,7 @@ pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
         is_replicated,
         ballast,
-        is_closing: AtomicBool::new(false),
+        closing: Arc::default(),
         custody: CustodyState::default(),
         quarantined: Notify::new(),
         presence_path: (!is_exclusive).then(|| presence_path(&folder, S::NAME)),

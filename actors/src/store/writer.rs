@@ -20,10 +20,11 @@ use larder_protocol::{Error as Kind, Written};
 use tokio::sync::oneshot;
 
 use super::Store;
+use super::compaction::Compaction;
 use super::group::Group;
 use super::job::Job;
-use super::maintenance;
-use super::shared::{Custody, StoreShared};
+use super::maintenance::{self, Swept, Then};
+use super::shared::{Custody, Replacement, StoreShared};
 use super::status::StoreState;
 use crate::error::Error;
 
@@ -36,13 +37,26 @@ pub(super) struct Writer<S: Store> {
     /// `None` while the file is set aside.
     group: Option<Group<S>>,
     shared: Arc<StoreShared<S>>,
+    /// A [`Sweep`] is queued: one is enough.
+    is_sweep_queued: bool,
 }
 
 /// A write for the group. The answer goes through the job's own channel, after COMMIT.
 pub(super) struct Submit<S: Store>(pub(super) Box<dyn Job<S>>);
 
 /// Time for a slice of the work that nobody asks for: expired rows, old log rows, free pages.
-pub(super) struct Maintain;
+pub(super) struct Maintain {
+    /// Told what it did; without it, the next slice follows where there is more to do.
+    pub(super) reply: Option<oneshot::Sender<Result<Swept, Error>>>,
+}
+
+/// Writes the file anew, without gaps.
+pub(super) struct Rewrite {
+    pub(super) reply: oneshot::Sender<Result<Compaction, Error>>,
+}
+
+/// Time for a slice of what the store itself sweeps, which a write has asked for.
+struct Sweep;
 
 /// Makes everything acknowledged before survive a power cut.
 pub(super) struct Flush {
@@ -56,7 +70,7 @@ pub(super) struct SetAside {
 
 /// Replaces the file of a store that is set aside, and opens it.
 pub(super) struct Replace {
-    pub(super) swap: Box<dyn FnOnce() -> Result<(), Error> + Send>,
+    pub(super) replacement: Replacement,
     pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -97,12 +111,14 @@ impl<S: Store> Actor for Writer<S> {
         let opened = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let group = match opened {
             Some(group) => Some(group),
-            None if shared.status.state() == StoreState::Quarantined => return Ok(Self { group: None, shared }),
+            None if shared.status.state() == StoreState::Quarantined => {
+                return Ok(Self { group: None, shared, is_sweep_queued: false });
+            }
             // The old incarnation may still be closing its connection: kameo starts the new one before `on_stop` has run.
             None => Some(restart(Custody::acquire(&shared))?),
         };
         shared.enter_open();
-        Ok(Self { group, shared })
+        Ok(Self { group, shared, is_sweep_queued: false })
     }
 
     async fn next(
@@ -180,10 +196,14 @@ fn back_off(failures_in_a_row: u32) -> Duration {
 impl<S: Store> Message<Submit<S>> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, Submit(job): Submit<S>, _: &mut Context<Self, ()>) {
-        match &mut self.group {
-            Some(group) => group.run(job),
-            None => job.settle(Err(self.shared.status.unavailable(Written::NotApplied).into())),
+    async fn handle(&mut self, Submit(job): Submit<S>, context: &mut Context<Self, ()>) {
+        let Some(group) = &mut self.group else {
+            return job.settle(Err(self.shared.status.unavailable(Written::NotApplied).into()));
+        };
+        group.run(job);
+        if group.take_sweep_due() && !self.is_sweep_queued {
+            // Behind those who wait already.
+            self.is_sweep_queued = context.actor_ref().tell(Sweep).try_send().is_ok();
         }
     }
 }
@@ -191,16 +211,54 @@ impl<S: Store> Message<Submit<S>> for Writer<S> {
 impl<S: Store> Message<Maintain> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, _: Maintain, context: &mut Context<Self, ()>) {
+    async fn handle(&mut self, Maintain { reply }: Maintain, context: &mut Context<Self, ()>) {
         let Some(group) = &mut self.group else { return };
         group.probe();
-        let actor = context.actor_ref().downgrade();
-        let again = move || {
-            // A store that is stopping sweeps on when it is opened again.
-            let _ = actor.upgrade().map(|actor| actor.tell(Maintain).try_send());
+        let is_at_rest = group.is_at_rest();
+        let then: Then = match reply {
+            // The caller may have gone away.
+            Some(reply) => Box::new(|swept| drop(reply.send(swept))),
+            None => again(context, || Maintain { reply: None }),
         };
-        group.run(Box::new(maintenance::Slice::new(&self.shared.settings, again)));
+        group.run(Box::new(maintenance::Slice::round(&self.shared.settings, is_at_rest, then)));
     }
+}
+
+impl<S: Store> Message<Rewrite> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, Rewrite { reply }: Rewrite, _: &mut Context<Self, ()>) {
+        let Some(group) = &mut self.group else { return };
+        if let Some(rewritten) = group.rewrite() {
+            // The caller may have gone away.
+            let _ = reply.send(rewritten);
+        }
+    }
+}
+
+impl<S: Store> Message<Sweep> for Writer<S> {
+    type Reply = ();
+
+    async fn handle(&mut self, _: Sweep, context: &mut Context<Self, ()>) {
+        self.is_sweep_queued = false;
+        let Some(group) = &mut self.group else { return };
+        let then = again(context, || Sweep);
+        group.run(Box::new(maintenance::Slice::sweep(&self.shared.settings, then)));
+    }
+}
+
+/// Asks for one more slice where one left work behind.
+fn again<S: Store, M: Send + 'static>(context: &Context<Writer<S>, ()>, slice: fn() -> M) -> Then
+where
+    Writer<S>: Message<M>,
+{
+    let actor = context.actor_ref().downgrade();
+    Box::new(move |swept| {
+        if matches!(swept, Ok(Swept::Some)) {
+            // A store that is stopping sweeps on when it is opened again.
+            let _ = actor.upgrade().map(|actor| actor.tell(slice()).try_send());
+        }
+    })
 }
 
 impl<S: Store> Message<Flush> for Writer<S> {
@@ -233,20 +291,20 @@ impl<S: Store> Message<SetAside> for Writer<S> {
 impl<S: Store> Message<Replace> for Writer<S> {
     type Reply = ();
 
-    async fn handle(&mut self, Replace { swap, reply }: Replace, _: &mut Context<Self, ()>) {
-        let replaced = self.replace(swap);
+    async fn handle(&mut self, Replace { replacement, reply }: Replace, _: &mut Context<Self, ()>) {
+        let replaced = self.replace(replacement);
         // The caller may have gone away.
         let _ = reply.send(replaced);
     }
 }
 
 impl<S: Store> Writer<S> {
-    fn replace(&mut self, swap: Box<dyn FnOnce() -> Result<(), Error> + Send>) -> Result<(), Error> {
+    fn replace(&mut self, replacement: Replacement) -> Result<(), Error> {
         if self.group.is_some() {
             let reason = "it is in use; only the file of a quarantined store is replaced".to_owned();
             return Err(Kind::Refused { what: format!("{} store", S::NAME), reason }.into());
         }
-        self.shared.replace_presence(swap)?;
+        self.shared.replace_presence(replacement)?;
         self.shared.file.prepare_existing()?;
         S::forget(&self.shared.memory);
         self.shared.status.is_wal_unsynced.store(self.shared.file.is_unsynced(), Ordering::Release);

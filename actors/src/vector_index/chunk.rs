@@ -71,6 +71,10 @@ impl Chunk {
         &self.live
     }
 
+    pub(super) fn live_among(&self, wanted: &ChunkBits) -> ChunkBits {
+        std::array::from_fn(|word| self.live[word] & wanted[word])
+    }
+
     pub(super) fn live_count(&self) -> usize {
         self.live.iter().map(|word| word.count_ones() as usize).sum()
     }

@@ -6,7 +6,7 @@ use super::blob::Malformed;
 use super::chunk::{CHUNK_LEN, Chunk, ChunkBits};
 use super::coder::{CodeQuery, Coder};
 use super::kernels::{distance_squared, dot};
-use super::search::{Best, Candidate, Query, Scratch};
+use super::search::{Best, Candidate, Query, SPARSE_MAX, Scratch};
 use super::{Metric, Slot, normalized};
 
 /// With fewer components a row of 8 bits is as quickly scored as a code.
@@ -67,8 +67,8 @@ pub struct Search<'a> {
     /// Whether the answer is certain to be that of comparing with each vector. Otherwise about one in a thousand of the ten
     /// nearest is missed.
     pub is_exact: bool,
-    /// Which of a chunk's live vectors are wanted; `None` for all.
-    pub wanted: Option<&'a (dyn Fn(&Chunk) -> ChunkBits + Sync)>,
+    /// Which vectors are wanted, chunk by chunk; `None` for all. Bits of removed vectors do not count.
+    pub wanted: Option<&'a [ChunkBits]>,
     /// Threads to use at most, this one included.
     pub thread_count_max: usize,
     /// Asked between chunks: whether nobody waits for the answer any more.
@@ -343,6 +343,12 @@ impl Snapshot {
         self.chunks.iter().map(|chunk| chunk.live_count()).sum()
     }
 
+    /// How many chunks there are.
+    #[must_use]
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
     /// Bytes of codes, or of rows, that a search for all reads at least.
     #[must_use]
     pub fn scan_bytes(&self, is_exact: bool) -> usize {
@@ -391,7 +397,7 @@ impl Snapshot {
     }
 
     fn scan(&self, search: &Search<'_>, query: &[f32]) -> Option<Best> {
-        let thread_count = self.len().div_ceil(VECTORS_PER_THREAD).clamp(1, search.thread_count_max.max(1));
+        let thread_count = self.work(search).div_ceil(VECTORS_PER_THREAD).clamp(1, search.thread_count_max.max(1));
         let part_len = self.chunks.len().div_ceil(thread_count).max(1);
         let prepared = Query::new(query, search.is_exact);
         let codes = self.code_queries(search, query);
@@ -413,6 +419,37 @@ impl Snapshot {
             }
             best
         })
+    }
+
+    /// How much there is to scan, as a number of codes or, where there are none, of rows.
+    fn work(&self, search: &Search<'_>) -> usize {
+        let wanted_count = self.wanted_count(search.wanted);
+        let is_coded = self.chunks.iter().any(|chunk| chunk.coder.is_some());
+        if !is_coded {
+            return wanted_count;
+        }
+        if search.is_exact || wanted_count <= SPARSE_MAX as usize * self.chunks.len() {
+            // Their rows are read.
+            return wanted_count * CHUNK_LEN / SPARSE_MAX as usize;
+        }
+        // All codes of a chunk are scanned, however many are wanted.
+        self.chunks.len() * CHUNK_LEN
+    }
+
+    /// How many vectors are wanted.
+    #[must_use]
+    pub fn wanted_count(&self, wanted: Option<&[ChunkBits]>) -> usize {
+        let Some(wanted) = wanted else { return self.len() };
+        let count = |bits: ChunkBits| bits.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+        self.chunks.iter().zip(wanted).map(|(chunk, wanted)| count(chunk.live_among(wanted))).sum()
+    }
+
+    /// Where a vector is: the chunk, and the place in it.
+    #[must_use]
+    pub fn place(&self, slot: Slot) -> Option<(usize, usize)> {
+        let after = self.chunks.partition_point(|chunk| chunk.slots.first().is_some_and(|first| *first <= slot));
+        let index = after.checked_sub(1)?;
+        Some((index, self.chunks[index].place(slot)?))
     }
 
     /// The query for each coder that chunks have: one, or two while chunks are coded anew.
@@ -440,10 +477,10 @@ impl Snapshot {
             if (search.is_called_off)() {
                 return None;
             }
-            let mut wanted = chunk.live;
-            if let Some(of_chunk) = search.wanted {
-                wanted.iter_mut().zip(of_chunk(chunk)).for_each(|(live, wanted)| *live &= wanted);
-            }
+            let wanted = match search.wanted {
+                Some(wanted) => chunk.live_among(&wanted[index]),
+                None => chunk.live,
+            };
             let coder = chunk.coder.as_ref();
             let codes = codes.iter().find(|(known, _)| coder.is_some_and(|coder| Arc::ptr_eq(known, coder)));
             best.scan(index, chunk, &wanted, query, codes.map(|(_, codes)| codes), &mut scratch);

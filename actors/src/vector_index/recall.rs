@@ -9,6 +9,8 @@ use super::*;
 const VECTORS: usize = if cfg!(debug_assertions) { 2_500 } else { 20_000 };
 const QUERIES: usize = if cfg!(debug_assertions) { 12 } else { 100 };
 const K: usize = 10;
+/// Every vector is wanted, or every so many-th.
+const STEPS: &[Slot] = if cfg!(debug_assertions) { &[1, 10] } else { &[1, 2, 10, 100, 1_000] };
 
 fn settings(dimensions: usize, metric: Metric) -> IndexSettings {
     IndexSettings { dimensions, metric, vector_bytes_max: 4 * dimensions * VECTORS / 2 }
@@ -24,7 +26,18 @@ fn index(vectors: &[Vec<f32>], metric: Metric) -> VectorIndex {
 }
 
 fn search(snapshot: &Snapshot, vectors: &[Vec<f32>], query: &[f32], is_exact: bool, k: usize) -> Found {
-    let search = Search { query, k, is_exact, wanted: None, thread_count_max: 2, is_called_off: &|| false };
+    search_among(None, snapshot, vectors, query, is_exact, k)
+}
+
+fn search_among(
+    wanted: Option<&[ChunkBits]>,
+    snapshot: &Snapshot,
+    vectors: &[Vec<f32>],
+    query: &[f32],
+    is_exact: bool,
+    k: usize,
+) -> Found {
+    let search = Search { query, k, is_exact, wanted, thread_count_max: 2, is_called_off: &|| false };
     snapshot.search::<()>(&search, |slot| Ok(vectors[slot as usize].clone())).expect("every vector can be read")
 }
 
@@ -38,20 +51,40 @@ fn compare_all(vectors: &[Vec<f32>], metric: Metric, query: &[f32]) -> Vec<Hit> 
     hits
 }
 
-/// Checks exact answers bit for bit, and returns how many of the ten nearest are found by default.
+/// The places of the slots that are wanted.
+fn bits(snapshot: &Snapshot, is_wanted: impl Fn(Slot) -> bool) -> Vec<ChunkBits> {
+    let of_chunk = |chunk: &Chunk| {
+        let mut bits = [0; CHUNK_LEN / 64];
+        for (place, slot) in chunk.slots().iter().enumerate() {
+            bits[place / 64] |= u64::from(is_wanted(*slot)) << (place % 64);
+        }
+        bits
+    };
+    snapshot.chunks().map(of_chunk).collect()
+}
+
+/// Checks exact answers bit for bit, and returns how many of the ten nearest are found by default, at the share of wanted
+/// vectors where it is least.
 fn recall(vectors: &[Vec<f32>], queries: &[Vec<f32>], metric: Metric) -> f64 {
     let snapshot = index(vectors, metric).snapshot();
-    let mut found_count = 0;
-    for query in queries {
-        let all = compare_all(vectors, metric, query);
-        let least = all[K - 1].score;
-        let exact = search(&snapshot, vectors, query, true, K);
-        assert_eq!(exact.hits, all.into_iter().take_while(|hit| hit.score >= least).collect::<Vec<_>>());
-        let found = search(&snapshot, vectors, query, false, K);
-        assert!(found.hits.len() >= K, "never fewer than k");
-        found_count += found.hits.iter().take(K).filter(|hit| hit.score >= least).count();
-    }
-    found_count as f64 / (queries.len() * K) as f64
+    let of_step = |step: &Slot| {
+        let wanted = (*step > 1).then(|| bits(&snapshot, |slot| slot % step == 0));
+        let (mut found_count, mut nearest_count) = (0, 0);
+        for query in queries {
+            let mut all = compare_all(vectors, metric, query);
+            all.retain(|hit| hit.slot % step == 0);
+            let nearest = K.min(all.len());
+            let least = all[nearest - 1].score;
+            let exact = search_among(wanted.as_deref(), &snapshot, vectors, query, true, K);
+            assert_eq!(exact.hits, all.into_iter().take_while(|hit| hit.score >= least).collect::<Vec<_>>());
+            let found = search_among(wanted.as_deref(), &snapshot, vectors, query, false, K);
+            assert!(found.hits.len() >= nearest, "never fewer than k");
+            nearest_count += nearest;
+            found_count += found.hits.iter().take(K).filter(|hit| hit.score >= least).count();
+        }
+        found_count as f64 / nearest_count as f64
+    };
+    STEPS.iter().map(of_step).fold(1.0, f64::min)
 }
 
 fn check(name: &str, metric: Metric, mut vector: impl FnMut(&mut Random) -> Vec<f32>) {
@@ -146,6 +179,28 @@ fn a_search_that_is_called_off_ends() {
     assert_eq!(answer, Err(SearchError::CalledOff));
 }
 
+/// One thread of many panics; there are as many vectors as several threads are worth.
+#[test]
+fn a_panic_in_a_scan_is_the_search_s_alone() {
+    let vectors: Vec<Vec<f32>> = (0..70_000_u32).map(|n| vec![n as f32]).collect();
+    let snapshot = index(&vectors, Metric::L2).snapshot();
+    let caller = std::thread::current().id();
+    let panicking = Search {
+        query: &[7.0],
+        k: 1,
+        is_exact: false,
+        wanted: None,
+        thread_count_max: 2,
+        is_called_off: &|| {
+            assert_eq!(std::thread::current().id(), caller, "told to panic");
+            false
+        },
+    };
+    let search_once = || snapshot.search::<()>(&panicking, |slot| Ok(vectors[slot as usize].clone()));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(search_once)).is_err());
+    assert_eq!(search(&snapshot, &vectors, &[7.0], false, 1).hits, [Hit { slot: 7, score: 0.0 }]);
+}
+
 /// Random changes beside a plain list.
 #[test]
 fn changes_are_in_the_next_snapshot_and_in_no_earlier_one() {
@@ -181,13 +236,7 @@ fn check_live(index: &VectorIndex, vectors: &[Vec<f32>], live: &[bool], random: 
     assert_eq!(index.len(), live.iter().filter(|live| **live).count());
     let query = random.vector(72);
     let is_wanted = |slot: Slot| slot % 3 == 0;
-    let wanted = |chunk: &Chunk| {
-        let mut bits = [0; CHUNK_LEN / 64];
-        for (place, slot) in chunk.slots().iter().enumerate() {
-            bits[place / 64] |= u64::from(is_wanted(*slot)) << (place % 64);
-        }
-        bits
-    };
+    let wanted = bits(&index.snapshot(), is_wanted);
     let mut expected = compare_all(vectors, Metric::L2, &query);
     expected.retain(|hit| live[hit.slot as usize] && is_wanted(hit.slot));
     expected.truncate(5);

@@ -81,6 +81,18 @@ pub(super) fn find(connection: &Connection, name: &CollectionName) -> Outcome<Op
     rows.next()?.map(read).transpose()
 }
 
+/// Returns every collection that is there.
+pub(super) fn named(connection: &Connection) -> Outcome<Vec<Collection>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM collection WHERE name IS NOT NULL ORDER BY key"))?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
 /// Returns the collection, which must be there.
 pub(super) fn require(connection: &Connection, name: &CollectionName) -> Outcome<Collection> {
     find(connection, name)?.ok_or_else(|| not_found(name).into())
@@ -201,13 +213,24 @@ pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize
         Some(key) => delete_rows(connection, key, rows_max)?,
         None => match forget_removals(connection, context.next_version().0, rows_max)? {
             // A full slice says that there may be more.
-            0 => context.memory.keep_some(connection)? * rows_max / kept::CHUNKS_PER_SLICE,
+            // While points are being put one piece a round is enough; in peace there may be more, as a full slice says.
+            0 => match (kept::keep_some(context)?, context.memory.is_at_peace(context.next_version())) {
+                (0, _) => 0,
+                (_, is_at_peace) => {
+                    if is_at_peace {
+                        rows_max
+                    } else {
+                        1
+                    }
+                }
+            },
             row_count => row_count,
         },
     };
     if row_count > 0 {
         context.changed_all("sweep", "");
     }
+    context.memory.swept(context.next_version());
     Ok(row_count)
 }
 

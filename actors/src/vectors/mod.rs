@@ -11,6 +11,7 @@ mod check;
 mod collections;
 mod kept;
 mod memory;
+mod metadata;
 mod points;
 mod row;
 mod search;

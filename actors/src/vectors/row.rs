@@ -8,6 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::filter;
 use crate::store::{Failure, Outcome};
 use crate::vector_index::Slot;
 
@@ -100,6 +101,24 @@ impl Columns {
             vector,
         })
     }
+}
+
+/// The columns that [`read_metadata`] decodes.
+pub(super) const METADATA_COLUMNS: &str = "slot, collection_key, checksum, id, document, metadata";
+/// How many they are.
+pub(super) const METADATA_COLUMN_COUNT: usize = 6;
+
+/// Decodes and verifies the columns of a point's metadata, which begin at the first; as filters read it.
+pub(super) fn read_metadata(row: &Row<'_>) -> Outcome<(Slot, Option<serde_json::Value>)> {
+    let slot = row.get(0)?;
+    let id = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
+    let metadata = text_of(row, 5)?;
+    if row.get::<_, i64>(2)? != checksum(slot, row.get(1)?, id, text_of(row, 4)?, metadata) {
+        return Err(corrupt(slot));
+    }
+    let metadata = metadata.map(|text| filter::read_json(text.as_bytes())).transpose();
+    // It was read so before it was stored.
+    Ok((slot, metadata.map_err(|_| corrupt(slot))?))
 }
 
 /// Returns a hit that has everything as the point that it is.

@@ -103,9 +103,8 @@ fn check(message: &SearchPoints) -> Outcome<()> {
 
 /// Whether a search with these options may be short.
 fn is_short(options: &SearchOptions) -> bool {
-    let SearchOptions { k, offset, filter, include, exclude, diversity, .. } = options;
-    filter.is_none()
-        && diversity.is_none()
+    let SearchOptions { k, offset, include, exclude, diversity, .. } = options;
+    diversity.is_none()
         && k + offset <= POINTS_IN_PLACE_MAX
         && include.as_ref().map_or(0, Vec::len) + exclude.len() <= POINTS_IN_PLACE_MAX
 }
@@ -134,7 +133,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn begin(context: &Reading<'_>, view: View<'a>, options: &'a SearchOptions) -> Outcome<Self> {
         let began = Instant::now();
-        let wanted = Wanted::of(&view, options)?;
+        let wanted = Wanted::of(context, &view, options)?;
         Ok(Self {
             view,
             options,
@@ -162,7 +161,7 @@ impl<'a> Search<'a> {
 
     /// Returns the points of the page, best first.
     fn ranked(&mut self, vector: Option<&Vector>, text: Option<&TextQuery>) -> Outcome<Vec<Ranked>> {
-        if self.options.k == 0 || self.wanted.count(self.view.snapshot.len()) == 0 {
+        if self.options.k == 0 || self.wanted.count == 0 {
             return Ok(Vec::new());
         }
         let ranked = match (vector, text) {
@@ -192,12 +191,11 @@ impl<'a> Search<'a> {
             }
             is_over.load(Ordering::Relaxed)
         };
-        let wanted = |chunk: &vector_index::Chunk| self.wanted.bits(chunk);
         let search = vector_index::Search {
             query: vector.as_slice(),
             k: count,
             is_exact: self.options.is_exact,
-            wanted: if self.wanted.is_all() { None } else { Some(&wanted) },
+            wanted: self.wanted.bits(),
             thread_count_max: self.thread_count_max,
             is_called_off: &is_called_off,
         };
@@ -249,7 +247,7 @@ impl<'a> Search<'a> {
             && ranked.len() < count
         {
             let slot = row.get(0)?;
-            if self.wanted.contains(slot) {
+            if self.wanted.contains(&self.view.snapshot, slot) {
                 ranked.push(Ranked { slot, score: 0.0 });
             }
         }
@@ -327,7 +325,7 @@ impl<'a> Search<'a> {
 
     fn explanation(&self, hits: Vec<Hit>, read_time: Duration) -> Explanation {
         let point_count = self.view.snapshot.len();
-        let wanted_count = (!self.wanted.is_all()).then(|| self.wanted.count(point_count));
+        let wanted_count = self.wanted.bits().map(|_| self.wanted.count);
         let (plan, reason) = match (wanted_count, self.code_count, self.row_count) {
             (Some(0), ..) => (ScanPlan::Nothing, "no point is wanted"),
             (_, 0, 0) => (ScanPlan::Nothing, "k is 0, there is no point, or only the text counts"),
@@ -342,6 +340,7 @@ impl<'a> Search<'a> {
         Explanation {
             hits,
             plan,
+            filter_plan: self.wanted.filter_plan,
             reason: reason.to_owned(),
             point_count: point_count as u64,
             wanted_count: wanted_count.map(|count| count as u64),

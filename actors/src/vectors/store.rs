@@ -14,7 +14,7 @@ use super::{check, collections, points, search};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
 
 /// The vectors store.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub struct VectorsSettings {
     /// Threads that one search uses at most, 1 to 64. Default 2. A search takes more than one from 65,536 vectors on.
     pub search_threads: usize,
 }
+
+impl StoreDefaults for VectorsSettings {}
 
 impl Default for VectorsSettings {
     fn default() -> Self {

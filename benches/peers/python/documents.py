@@ -50,6 +50,7 @@ def chunks(number):
 
 class LlamaIndex:
     durable = "persist() after each put writes its one JSON file anew, and does not sync it"
+    relaxed = "the same: it has no such setting"
     callers = "in place"
     packages = ["llama-index-core"]
 

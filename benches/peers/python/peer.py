@@ -1,22 +1,19 @@
-"""The peers in Python: `peer.py langchain|llamaindex chat|documents REQUEST`, as peer-harness starts them. Here is the chat
-run; of the documents run, see documents.py.
+"""The peers in Python: `peer.py langchain|llamaindex|diskcache STORE REQUEST`, as peer-harness starts them. Here is the chat
+run; of the others, see documents.py and embed_cache.py.
 
 LangChain: SQLChatMessageHistory on SQLite, windows by trim_messages. LlamaIndex: ChatMemoryBuffer over its SQLite chat store.
 Messages, loads, script and checks are those of ../harness/src/chat; both sides must make the same ones.
 """
 
+import functools
 import json
 import os
 import sys
-import threading
 import time
 from importlib.metadata import version
 
-from llama_index.core.utils import get_tokenizer
+from shared import MASK, Callers, mix, percentiles
 
-from shared import MASK, mix, percentiles
-
-ENCODING = get_tokenizer().func.__self__  # cl100k_base: llama-index-core carries it, tiktoken would download it
 WORDS = """the of and report sales year market house which before river people found after number question answer little
 garden because window music north paper machine green winter station letter simple travel morning""".split()
 SESSION = "the one"
@@ -33,12 +30,21 @@ def message(number):
     return ("user" if number % 2 == 0 else "assistant", " ".join(words))
 
 
+@functools.cache
+def encoding():
+    """Loaded only by the runs that count: it takes seconds."""
+    from llama_index.core.utils import get_tokenizer
+
+    return get_tokenizer().func.__self__  # cl100k_base: llama-index-core carries it, tiktoken would download it
+
+
 def tokens(text):
-    return len(ENCODING.encode(text, disallowed_special=()))
+    return len(encoding().encode(text, disallowed_special=()))
 
 
 class LangChain:
     durable = "SQLAlchemy's defaults: rollback journal, synchronous=FULL, a commit for each call"
+    relaxed = "the same: it has no such setting"
     callers = "threads that share one engine; trim_messages counts with cl100k_base"
     packages = ["langchain-community", "langchain-core", "SQLAlchemy"]
 
@@ -81,6 +87,7 @@ class LangChain:
 
 class LlamaIndex:
     durable = "SQLAlchemy's defaults: rollback journal, synchronous=FULL, a commit for each call"
+    relaxed = "the same: it has no such setting"
     callers = "threads that share one chat store; ChatMemoryBuffer counts with cl100k_base, its default"
     packages = ["llama-index-core", "llama-index-storage-chat-store-sqlite", "SQLAlchemy"]
 
@@ -130,8 +137,8 @@ def load_of(name):
     return kind, int(number)
 
 
-class Turn:
-    """Callers that start together, each finishing the call it is in when time is up."""
+class Turn(Callers):
+    """A load over messages."""
 
     def __init__(self, peer, load):
         self.peer, (self.kind, self.number) = peer, load
@@ -154,33 +161,6 @@ class Turn:
         elif self.peer.window(SESSION, WINDOW_TOKENS) != self.expected:
             raise SystemExit("a window differs from the one before")
         return time.perf_counter() - began
-
-    def run(self, seconds):
-        gate, latencies, failures, ends = threading.Barrier(self.callers + 1), [[] for _ in range(self.callers)], [], []
-        until = [0.0]
-
-        def work(caller):
-            try:
-                gate.wait()
-                while True:
-                    latencies[caller].append(self.call(caller))
-                    if time.perf_counter() >= until[0]:
-                        break
-            except BaseException as error:  # a caller's thread must not end unseen
-                failures.append(error)
-            ends.append(time.perf_counter())
-
-        threads = [threading.Thread(target=work, args=[caller]) for caller in range(self.callers)]
-        for thread in threads:
-            thread.start()
-        began = time.perf_counter()
-        until[0] = began + seconds
-        gate.wait()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise SystemExit(f"a caller failed: {failures[0]!r}")
-        return [latency for list_ in latencies for latency in list_], max(ends) - began
 
     def check(self):
         for caller, appended in enumerate(self.appended if self.kind == "append" else []):
@@ -209,8 +189,7 @@ def chat_answer(peer, name, fields):
 def answer(kind, store_answer, request):
     if request == "About":
         versions = ", ".join(f"{package} {version(package)}" for package in kind.packages)
-        relaxed = "the same: it has no such setting"
-        return {"versions": versions, "durable": kind.durable, "relaxed": relaxed, "callers": kind.callers}
+        return {"versions": versions, "durable": kind.durable, "relaxed": kind.relaxed, "callers": kind.callers}
     (name, fields), = request.items()
     return store_answer(kind(fields["folder"]), name, fields)
 
@@ -218,11 +197,13 @@ def answer(kind, store_answer, request):
 if __name__ == "__main__":
     peer, store, request = sys.argv[1:]
     import documents
+    import embed_cache
 
     peers = {
         ("langchain", "chat"): (LangChain, chat_answer),
         ("llamaindex", "chat"): (LlamaIndex, chat_answer),
         ("llamaindex", "documents"): (documents.LlamaIndex, documents.answer),
+        ("diskcache", "embed_cache"): (embed_cache.DiskCache, embed_cache.answer),
     }
     kind, store_answer = peers[peer, store]
     print(json.dumps(answer(kind, store_answer, json.loads(request))))

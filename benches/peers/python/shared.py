@@ -1,4 +1,7 @@
-"""What the runs' peers in Python have in common: the harness's random numbers, and its percentiles."""
+"""What the runs' peers in Python have in common: the harness's random numbers, its callers, and its percentiles."""
+
+import threading
+import time
 
 MASK = (1 << 64) - 1
 
@@ -26,3 +29,34 @@ def percentiles(latencies):
     latencies.sort()
     at = lambda share: latencies[max(0, -int(-share * len(latencies) // 1) - 1)] * 1e6
     return {"p50_us": at(0.50), "p99_us": at(0.99), "p999_us": at(0.999)}
+
+
+class Callers:
+    """Callers that start together, each finishing the call it is in when time is up; `call` makes one and answers its seconds."""
+
+    def run(self, seconds):
+        gate, latencies, failures, ends = threading.Barrier(self.callers + 1), [[] for _ in range(self.callers)], [], []
+        until = [0.0]
+
+        def work(caller):
+            try:
+                gate.wait()
+                while True:
+                    latencies[caller].append(self.call(caller))
+                    if time.perf_counter() >= until[0]:
+                        break
+            except BaseException as error:  # a caller's thread must not end unseen
+                failures.append(error)
+            ends.append(time.perf_counter())
+
+        threads = [threading.Thread(target=work, args=[caller]) for caller in range(self.callers)]
+        for thread in threads:
+            thread.start()
+        began = time.perf_counter()
+        until[0] = began + seconds
+        gate.wait()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise SystemExit(f"a caller failed: {failures[0]!r}")
+        return [latency for list_ in latencies for latency in list_], max(ends) - began

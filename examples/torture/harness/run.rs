@@ -104,9 +104,16 @@ async fn open(options: &RunOptions, first_id: u64) -> Result<Larder, OpenError> 
         .chat(|chat| chat.common = common.clone())
         .graph(|graph| graph.common = common.clone())
         .vectors(|vectors| {
-            vectors.common = common;
+            vectors.common = common.clone();
             // So that what an index keeps in the file is written and read.
             vectors.own.vector_bytes_max = 0;
+        })
+        .embed_cache(|cache| {
+            cache.common = common;
+            // So that reads go to the file.
+            cache.own.memory_bytes = 0;
+            // What was acknowledged must be there.
+            cache.own.bytes_max = None;
         });
     builder.settings(|settings| settings.maintenance_interval = maintenance_interval).open().await
 }

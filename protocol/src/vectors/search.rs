@@ -152,7 +152,9 @@ pub struct Explanation {
     pub hits: Vec<Hit>,
     /// Which way was chosen.
     pub plan: ScanPlan,
-    /// Why, in a sentence.
+    /// How it was found out which points the filter is true of. `None`: there is no filter.
+    pub filter_plan: Option<FilterPlan>,
+    /// Why the vectors are compared so, in a sentence.
     pub reason: String,
     /// Points of the collection.
     pub point_count: u64,
@@ -189,6 +191,19 @@ pub enum ScanPlan {
     MaskedCodes,
     /// The rows of 8 bits of those wanted, since they are few.
     MaskedRows,
+}
+
+/// How a search finds out which points its filter is true of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FilterPlan {
+    /// The metadata's columns in memory say it.
+    Columns,
+    /// They leave a few points open, whose rows are read. A declared field's columns leave none open.
+    ColumnsAndRows,
+    /// SQL says it, since the columns leave many points open or there is no memory for them.
+    Sql,
 }
 
 impl Default for SearchOptions {

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod documents;
+pub(crate) mod embed_cache;
 pub(crate) mod graph;
 pub(crate) mod kv;
 pub(crate) mod vectors;

@@ -37,6 +37,7 @@ pub(crate) enum Mark {
     Settled { op: u64, outcome: Outcome },
     FlushBegun { flush: u64 },
     Flushed { flush: u64, place: &'static str },
+    BegunAnew { place: &'static str },
 }
 
 /// Takes down what callers do and see; clones write to the same log, from any thread.
@@ -97,6 +98,12 @@ impl Witness {
         self.log.mark(Mark::Flushed { flush: flush.id, place: flush.place });
     }
 
+    /// Notes that the store `place` may have begun anew with an empty file, as a cache does whose file is damaged: what was
+    /// acknowledged before may be gone.
+    pub fn begun_anew(&self, place: &'static str) {
+        self.log.mark(Mark::BegunAnew { place });
+    }
+
     /// Returns what was seen so far.
     #[must_use]
     pub fn history(&self) -> History {
@@ -155,6 +162,15 @@ impl History {
                 let begun = self.flushes_begun.remove(&flush).expect("a flush begins before it returns");
                 let flushed = self.flushed.entry(place).or_default();
                 *flushed = begun.max(*flushed);
+            }
+            Mark::BegunAnew { place } => self.open_acknowledged(place),
+        }
+    }
+
+    fn open_acknowledged(&mut self, place: &str) {
+        for op in self.ops.iter_mut().filter(|op| op.place == place) {
+            if let Some((_, outcome @ Outcome::Applied)) = &mut op.settled {
+                *outcome = Outcome::Unknown;
             }
         }
     }
@@ -396,5 +412,16 @@ mod tests {
         let relaxed = history.judge("kv.db", Durability::Relaxed, &found, &untold);
         let durable = history.judge("kv.db", Durability::Durable, &found, &untold);
         assert_eq!((relaxed.untold[&0], durable.untold[&0]), (Outcome::Unknown, Outcome::Applied));
+    }
+
+    #[test]
+    fn store_that_begins_anew_may_lose_what_was_before_and_nothing_later() {
+        let (witness, _) = history();
+        witness.begun_anew("kv.db");
+        let later = witness.begin("kv.db");
+        witness.applied(later);
+        let none = BTreeSet::new();
+        let verdict = witness.history().judge("kv.db", Durability::Durable, &none, &none);
+        assert_eq!(verdict.findings, [Finding::Lost { op: later }]);
     }
 }

@@ -77,6 +77,15 @@ async fn every_damaged_column_is_noticed() {
     each_damaged_column_is_noticed("chat.db", &cases, fill, read, write).await;
 }
 
+#[tokio::test]
+#[should_panic(expected = "body.text is answered")]
+async fn control_read_that_verifies_nothing_is_caught() {
+    let cases = [("body", "text", "text LIKE 'the second%'", Noticed::OnRead)];
+    let fill = async |folder: &Path| drop(fill(folder).await);
+    let read = async |_: &Larder, _: &str| vec![None];
+    each_damaged_column_is_noticed("chat.db", &cases, fill, read, async |_: &Larder| ()).await;
+}
+
 /// Single bits of the file itself, in the rows of contents: record headers and row ids too. The first bytes of a page are
 /// left out: they say where its rows are, and what rots there is for SQLite's own check to find.
 #[tokio::test]

@@ -127,3 +127,11 @@ async fn every_flipped_bit_of_a_node_is_reported_and_the_others_are_served() {
     assert!(larder.health().is_well, "{:?}", larder.health());
     larder.close().await;
 }
+
+#[tokio::test]
+#[should_panic(expected = "node.text is answered")]
+async fn control_read_that_verifies_nothing_is_caught() {
+    let cases = [("node", "text", "id = 'a#0'", Noticed::OnRead)];
+    let read = async |_: &Larder, _: &str| vec![None];
+    each_damaged_column_is_noticed("documents.db", &cases, fill, read, async |_: &Larder| ()).await;
+}

@@ -1,9 +1,11 @@
 //! Full-text search: what is found, in which order, and with what beside.
 
+use std::time::Duration;
+
 use larder::{Class, DocumentsSettings, Larder, TextQuery, Tokenizer, field};
 
 use super::{assert_sound, document, found, json, node, pieces};
-use crate::support::assert_refused;
+use crate::support::{assert_refused, within};
 
 async fn with_tokenizer(folder: &std::path::Path, tokenizer: Tokenizer) -> Larder {
     let own = DocumentsSettings { tokenizer, ..DocumentsSettings::default() };
@@ -152,4 +154,30 @@ async fn searching_an_empty_store_finds_nothing() {
     assert_refused(larder.documents().search("x").limit(0).await, Class::InvalidInput, &["limit"]);
     let too_many = (0..1_001).map(|n| n.to_string());
     assert_refused(larder.documents().search("x").in_documents(too_many).await, Class::InvalidInput, &["1000"]);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a look from outside, through SQLite")]
+fn segment_count(folder: &std::path::Path) -> u64 {
+    let connection = rusqlite::Connection::open(folder.join("documents.db")).unwrap();
+    connection.query_row("SELECT count(DISTINCT segid) FROM node_text_idx", [], |row| row.get(0)).unwrap()
+}
+
+/// A search reads every segment of the index, and each write makes one.
+#[tokio::test]
+async fn the_index_is_put_in_order_once_nobody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path());
+    let larder =
+        builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10)).open().await.unwrap();
+    for number in 0..40 {
+        larder.documents().upsert([node(&format!("n{number}"), "apple")]).await.unwrap();
+    }
+    let in_order = async {
+        while segment_count(folder.path()) > 3 {
+            // A request as others: no write.
+            assert_eq!(found(&larder, "apple").await.len(), 40);
+        }
+    };
+    within(in_order).await;
+    assert_sound(&larder).await;
 }

@@ -1,5 +1,6 @@
 //! Random upserts, deletes, filters and reopens beside the [`Oracle`]: exact answers are equal bit for bit, in order.
 
+use larder::protocol::filter::Filter;
 use larder::{Larder, Metric, Point, VectorCollection, field};
 
 use super::oracle::{Oracle, Random};
@@ -17,13 +18,45 @@ fn random_point(random: &mut Random, dimensions: usize) -> Point {
         0 => vec![1.0; dimensions],
         _ => random.vector(dimensions),
     };
-    let made = point(&id, &vector).with_metadata(json(&format!(r#"{{"group": {group}}}"#)));
+    // So long that columns in memory give it up once a block has many.
+    let long = format!("{}{:01$}", random.below(IDS), 120);
+    let metadata = format!(r#"{{"group": {group}, "deep": {{"n": {}}}, "long": "{long}"}}"#, random.below(IDS));
+    let made = point(&id, &vector).with_metadata(json(&metadata));
     made.with_document(format!("d{}", random.below(50))).unwrap()
 }
 
+fn metadata(point: &Point) -> serde_json::Value {
+    serde_json::from_str(point.metadata.as_ref().unwrap().as_str()).unwrap()
+}
+
 fn group(point: &Point) -> usize {
-    let metadata: serde_json::Value = serde_json::from_str(point.metadata.as_ref().unwrap().as_str()).unwrap();
-    usize::try_from(metadata["group"].as_u64().unwrap()).unwrap()
+    usize::try_from(metadata(point)["group"].as_u64().unwrap()).unwrap()
+}
+
+/// A filter and what it means.
+type Wanted = (Filter, Box<dyn Fn(&Point) -> bool>);
+
+/// Filters that columns in memory answer, leave partly open, and cannot answer.
+fn wanted(random: &mut Random, kind: usize) -> Wanted {
+    let number = random.below(20);
+    let below = i64::try_from(number).unwrap();
+    let digit = random.below(10).to_string();
+    let has_digit = {
+        let digit = digit.clone();
+        move |point: &Point| metadata(point)["long"].as_str().unwrap().contains(&digit)
+    };
+    let long = field("long").text_match(digit);
+    match kind {
+        0 => (field("group").lt(below), Box::new(move |point| group(point) < number)),
+        1 => (
+            field("deep").key("n").gte(below * 100).and(field("group").ne(below)),
+            Box::new(move |point| {
+                metadata(point)["deep"]["n"].as_u64().unwrap() >= 100 * number as u64 && group(point) != number
+            }),
+        ),
+        2 => (field("group").eq(below).and(long), Box::new(move |point| group(point) == number && has_digit(point))),
+        _ => (long.or(field("none").eq(1)), Box::new(has_digit)),
+    }
 }
 
 async fn step(random: &mut Random, dimensions: usize, notes: &VectorCollection, oracle: &mut Oracle) {
@@ -61,13 +94,14 @@ async fn step(random: &mut Random, dimensions: usize, notes: &VectorCollection, 
 
 async fn compare(random: &mut Random, dimensions: usize, notes: &VectorCollection, oracle: &Oracle) {
     assert_eq!(notes.count().await.unwrap(), oracle.points.len() as u64);
-    for (k, below) in [(10, None), (10, Some(10)), (50, Some(1))] {
+    for (k, kind) in [(10, None), (10, Some(0)), (50, Some(1)), (10, Some(2)), (10, Some(3))] {
         let query = random.vector(dimensions);
         let mut search = notes.search(&query).k(k).exact();
-        if let Some(below) = below {
-            search = search.filter(field("group").lt(below));
+        let (filter, is_match) = wanted(random, kind.unwrap_or_default());
+        if kind.is_some() {
+            search = search.filter(filter);
         }
-        let is_wanted = |point: &Point| below.is_none_or(|below| group(point) < below.try_into().unwrap());
+        let is_wanted = |point: &Point| kind.is_none() || is_match(point);
         let expected = oracle.nearest(&query, k, is_wanted);
         let found: Vec<_> = search.await.unwrap().iter().map(|hit| (hit.id.to_string(), hit.score)).collect();
         let bits = |hits: &[(String, f32)]| hits.iter().map(|(id, s)| (id.clone(), s.to_bits())).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-use larder::protocol::vectors::ScanPlan;
+use larder::protocol::vectors::{FilterPlan, ScanPlan};
 use larder::{Larder, Metric, PointFields, field};
 
 use super::oracle::Random;
@@ -115,6 +115,48 @@ async fn an_explanation_tells_which_way_was_taken() {
         assert_eq!(explained.point_count, 3_000);
         assert!(!explained.reason.is_empty());
     }
+}
+
+#[tokio::test]
+async fn an_explanation_tells_how_the_filter_was_answered() {
+    let larder = Larder::temporary().await.unwrap();
+    let notes = collection(&larder, 2, Metric::L2).await;
+    let metadata = |n: u16| json(&format!(r#"{{"n": {n}, "long": "{}{n}"}}"#, "x".repeat(200)));
+    let points = (0..3_000_u16).map(|n| point(&n.to_string(), &[f32::from(n), 0.0]).with_metadata(metadata(n)));
+    notes.upsert(points).await.unwrap();
+    let (few, long) = (field("n").lt(10), field("long").text_match("x7"));
+    let search = |filter| notes.search([0.0, 0.0]).filter(filter).explain();
+    for (filter, plan, wanted) in [
+        (few.clone(), FilterPlan::Columns, 10),
+        (few.clone().and(field("none").is_empty()), FilterPlan::Columns, 10),
+        (few.clone().and(long.clone()), FilterPlan::ColumnsAndRows, 1),
+        (long.clone(), FilterPlan::Sql, 111),
+    ] {
+        let explained = search(filter).await.unwrap();
+        assert_eq!((explained.filter_plan, explained.wanted_count), (Some(plan), Some(wanted)));
+    }
+    // A declared field has its column, however large.
+    larder.vectors().declare_field(field("long")).await.unwrap();
+    let explained = search(few.or(long)).await.unwrap();
+    assert_eq!((explained.filter_plan, explained.wanted_count), (Some(FilterPlan::Columns), Some(120)));
+}
+
+#[tokio::test]
+async fn without_memory_for_columns_filters_are_answered_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).vectors(|vectors| {
+        vectors.own.index_bytes_max = 1 << 20;
+        vectors.own.vector_bytes_max = 0;
+    });
+    let larder = builder.open().await.unwrap();
+    let notes = collection(&larder, 300, Metric::L2).await;
+    let mut random = Random::new(2);
+    let points: Vec<_> = (0..2_700)
+        .map(|n| point(&n.to_string(), &random.vector(300)).with_metadata(json(&format!(r#"{{"n": {n}}}"#))))
+        .collect();
+    notes.upsert(points).await.unwrap();
+    let explained = notes.search(random.vector(300)).filter(field("n").lt(5)).explain().await.unwrap();
+    assert_eq!((explained.filter_plan, explained.wanted_count), (Some(FilterPlan::Sql), Some(5)));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use larder_protocol::{Class, Written};
 
-use super::super::CloseReport;
+use super::super::{CloseReport, Failpoint, FailpointAction};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +38,22 @@ async fn close_leaves_neither_wal_nor_shared_memory() {
     let mut names: Vec<_> = opened.folder.path().read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["kv.db"]);
+}
+
+/// It may take minutes, and nobody asked for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn close_ends_the_check_that_follows_a_failed_commit() {
+    let opened = open(|_| ()).await;
+    opened.failpoints.set(StoreName::Kv, Failpoint::Commit, FailpointAction::Fail, 1);
+    opened.write("line", [Step::Insert]).await.unwrap_err();
+    let mut gate = opened.stage.gate("check");
+    opened.stage.checks_forever.store(true, Ordering::Release);
+    let store = opened.store.clone();
+    let check = tokio::spawn(async move { store.check_after_doubt().await });
+    gate.reached().await;
+    gate.open();
+    assert!(within(opened.store.close(HANG)).await.is_drained);
+    within(check).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

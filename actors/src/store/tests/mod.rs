@@ -6,6 +6,7 @@
 
 mod admission;
 mod close;
+mod compaction;
 mod deadlines;
 mod group;
 mod reads;
@@ -103,6 +104,8 @@ struct Stage {
     file: OnceLock<PathBuf>,
     /// The next commit panics in the store's own code, after COMMIT and outside any message.
     panics_after_commit: AtomicBool,
+    /// A full check stops at the gate "check", and then runs a statement that only an interrupt ends.
+    checks_forever: AtomicBool,
 }
 
 /// A handler's side of a [`Gate`].
@@ -186,8 +189,12 @@ impl Store for Notebook {
 
     fn forget(_memory: &Arc<Stage>) {}
 
-    fn check(_: &ReadContext<'_, Self>, _: &mut dyn FnMut(String)) -> Outcome<()> {
-        Ok(())
+    fn check(context: &ReadContext<'_, Self>, _: &mut dyn FnMut(String)) -> Outcome<()> {
+        if !context.memory.checks_forever.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        follow(context.connection, context.memory, &pause("check"))?;
+        follow(context.connection, context.memory, &Step::ReadForever)
     }
 
     fn sweep(_context: &mut WriteContext<'_, Self>, _rows_max: usize) -> Outcome<usize> {

@@ -42,7 +42,9 @@ CREATE TABLE chunk (
     slot_count     INTEGER NOT NULL,
     centre_id      INTEGER,          -- centre.id; NULL: it has no codes
     checksum       INTEGER NOT NULL, -- XXH3-64 over collection_key and content
-    content        BLOB NOT NULL
+    columns_checksum INTEGER NOT NULL, -- XXH3-64 over collection_key and columns
+    columns        BLOB NOT NULL,    -- the points' metadata by field, for filters
+    content        BLOB NOT NULL     -- codes and rows of 8 bits
 ) STRICT;
 CREATE INDEX chunk_by_slot ON chunk (collection_key, first_slot, last_slot, slot_count);
 CREATE TABLE centre (

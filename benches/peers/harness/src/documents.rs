@@ -10,6 +10,7 @@ mod turn;
 use std::future::Future;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::callers;
 use crate::peer::{About, Durability, Request};
@@ -24,6 +25,10 @@ const PEERS: &[&str] = &["larder", "raw", "tantivy", "llamaindex"];
 pub const CHUNKS: u64 = 100;
 /// Documents before a turn of any load but `ingest`: 20,000 chunks.
 const DOCUMENTS: u64 = 200;
+
+/// How long every peer is left alone after its documents were put and before it is closed, as an application leaves its
+/// store between an ingestion and the questions. Some peers use it to put their index in order.
+const REST: Duration = Duration::from_secs(4);
 
 /// What one call is. There is one caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +83,7 @@ pub fn run() -> Run {
         durabilities: run::BOTH,
         head: vec![
             ("sqlite", crate::kv::sqlite::head()),
-            ("texts", format!("chunks of about 100 words (650 B), {CHUNKS} a document; 20,000 chunks before all but ingest")),
+            ("texts", format!("chunks of about 100 words (650 B), {CHUNKS} a document; 20,000 chunks, then 4 s of rest, before all but ingest")),
         ],
     }
 }
@@ -101,11 +106,13 @@ fn describe(call: Call) -> run::Load {
 }
 
 /// One chunk that a search found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     pub id: String,
     pub text: String,
     pub snippet: String,
+    /// How well it fits: larger is better. What hits are fused with others by.
+    pub score: f64,
 }
 
 /// One store of documents, used the way its competent user would.
@@ -144,6 +151,9 @@ pub fn serve<P: Peer>(request: Request) -> Result<String> {
                 let peer = P::open(folder, Durability::Relaxed).await?;
                 for number in 0..call.document_count() {
                     peer.put(&entry::document(number), entry::chunks(number)).await?;
+                }
+                if call.document_count() > 0 {
+                    tokio::time::sleep(REST).await;
                 }
                 peer.close().await
             })?;

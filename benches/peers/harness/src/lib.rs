@@ -9,11 +9,13 @@
 pub mod callers;
 pub mod chat;
 pub mod documents;
+pub mod embed_cache;
 pub mod kv;
 pub mod latency;
 pub mod peer;
 pub mod random;
 pub mod run;
+pub mod vectors;
 
 /// What a peer or the harness failed at; these programs only print it.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

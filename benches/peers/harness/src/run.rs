@@ -3,12 +3,12 @@
 //! A new store is a module with a `run` and a line in [`runs`].
 
 use crate::peer::Durability;
-use crate::{Result, chat, documents, kv};
+use crate::{Result, chat, documents, embed_cache, kv};
 
 /// Every run.
 #[must_use]
 pub fn runs() -> Vec<Run> {
-    vec![kv::run(), documents::run(), chat::run()]
+    vec![kv::run(), documents::run(), chat::run(), embed_cache::run()]
 }
 
 /// A store's run.

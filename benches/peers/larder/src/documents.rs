@@ -62,7 +62,7 @@ impl Peer for LarderDocuments {
         let hits = self.0.documents().search(words).limit(limit).await?;
         let hit = |hit: larder::protocol::documents::NodeHit| {
             let Chunk { id, text, .. } = chunk(hit.found);
-            Hit { id, text, snippet: hit.snippet }
+            Hit { id, text, snippet: hit.snippet, score: hit.score }
         };
         Ok(hits.into_iter().map(hit).collect())
     }

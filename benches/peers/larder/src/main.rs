@@ -2,6 +2,8 @@
 
 mod chat;
 mod documents;
+mod embed_cache;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -13,10 +15,15 @@ use peer_harness::kv::{OpenOptions, Peer, Row};
 use peer_harness::peer::{self, About, locked_versions};
 
 fn main() -> ExitCode {
+    let vectors = |job: &_| peer_harness::callers::runtime()?.block_on(vectors::serve(job));
+    if let Some(code) = peer_harness::vectors::main(vectors) {
+        return code;
+    }
     peer::main(&[
         ("kv", peer_harness::kv::serve::<LarderKv>),
         ("documents", peer_harness::documents::serve::<documents::LarderDocuments>),
         ("chat", peer_harness::chat::serve::<chat::LarderChat>),
+        ("embed_cache", peer_harness::embed_cache::serve::<embed_cache::LarderCache>),
     ])
 }
 

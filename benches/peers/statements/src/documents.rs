@@ -170,13 +170,14 @@ pub fn get(connection: &Connection, id: &str) -> Result<Option<Chunk>> {
 pub fn search(connection: &Connection, words: &str, limit: usize) -> Result<Vec<Hit>> {
     let query: Vec<String> = words.split(' ').map(|word| format!("\"{word}\"")).collect();
     let mut statement = connection.prepare_cached(
-        "SELECT node.id, node.text, snippet(node_text, 0, '[', ']', '…', 16), document.id, node.metadata
+        "SELECT node.id, node.text, snippet(node_text, 0, '[', ']', '…', 16), document.id, node.metadata,
+                -node_text.rank
          FROM node_text JOIN node ON node.key = node_text.rowid JOIN document ON document.key = node.document_key
          WHERE node_text MATCH ?1 ORDER BY node_text.rank LIMIT ?2",
     )?;
     let hits = statement.query_map(params![query.join(" "), limit as i64], |row| {
         let (_document, _metadata): (String, String) = (row.get(3)?, row.get(4)?);
-        Ok(Hit { id: row.get(0)?, text: row.get(1)?, snippet: row.get(2)? })
+        Ok(Hit { id: row.get(0)?, text: row.get(1)?, snippet: row.get(2)?, score: row.get(5)? })
     })?;
     hits.collect()
 }

@@ -106,10 +106,10 @@ impl Peer for Tantivy {
         let query = BooleanQuery::intersection(words.split(' ').map(term).collect());
         let snippets = SnippetGenerator::create(&searcher, &query, self.text)?;
         let found = searcher.search(&query, &TopDocs::with_limit(limit).order_by_score())?;
-        let hit = |(_, address): &(f32, tantivy::DocAddress)| {
+        let hit = |(score, address): &(f32, tantivy::DocAddress)| {
             let Chunk { id, text, .. } = self.read(&searcher.doc(*address)?)?;
             let snippet = snippets.snippet(&text).to_html();
-            Ok(Hit { id, text, snippet })
+            Ok(Hit { id, text, snippet, score: f64::from(*score) })
         };
         found.iter().map(hit).collect()
     }

@@ -9,6 +9,7 @@
 mod changes;
 mod chat;
 mod documents;
+mod embed_cache;
 mod graph;
 mod history;
 mod kv;
@@ -22,6 +23,7 @@ use larder::{Class, Error, Larder, Result, Written};
 
 use chat::ChatPlan;
 use documents::DocumentsPlan;
+use embed_cache::CachePlan;
 use graph::GraphPlan;
 use kv::KvPlan;
 use vectors::VectorsPlan;
@@ -30,7 +32,7 @@ pub(crate) use history::{Fate, History, Trial};
 pub(crate) use random::Random;
 
 /// The stores that have a plan.
-pub(crate) const STORES: [&str; 5] = ["kv", "documents", "chat", "vectors", "graph"];
+pub(crate) const STORES: [&str; 6] = ["kv", "documents", "chat", "vectors", "embed_cache", "graph"];
 
 /// How far back the id lies whose leavings a later one changes: the near one is often still under way where many callers
 /// run, the far one rarely. Multiples of ten and four more, so that ids that end in 4 reach those that end in 0.
@@ -120,6 +122,7 @@ pub(crate) fn plan(store: &str) -> Result<Box<dyn Plan>, String> {
         "documents" => Ok(Box::new(DocumentsPlan)),
         "chat" => Ok(Box::new(ChatPlan)),
         "vectors" => Ok(Box::new(VectorsPlan)),
+        "embed_cache" => Ok(Box::new(CachePlan)),
         "graph" => Ok(Box::new(GraphPlan)),
         other => Err(format!("no store {other:?}; there are: {}", STORES.join(" "))),
     }

@@ -127,6 +127,66 @@ async fn fill_and_free(disk: &SmallDisk, bytes: u64, seed: u64, by_stranger: boo
     reopen(disk, &stored, report, &at).await;
 }
 
+/// Fills a disk with cached values: what is there is found, what is missing is computed and not kept, and a limit keeps the
+/// disk from filling. Answers how many values were found.
+pub(crate) fn cache() -> Result<u64, String> {
+    const DISK: u64 = 12 << 20;
+    let disk = SmallDisk::mount(DISK)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let vector = |id: u64| vec![(id % 4_096) as f32; 384];
+    let open = async |disk: &SmallDisk, bytes_max: Option<u64>| {
+        let builder = Larder::builder(disk.path().join("store")).embed_cache(|cache| {
+            cache.own.bytes_max = bytes_max;
+            cache.own.memory_bytes = 0;
+            // A WAL that may take most of the disk would fill it whatever the limit is.
+            cache.common.checkpoint.background_frames = 20;
+            cache.common.checkpoint.writer_soft_frames = 40;
+            cache.common.checkpoint.writer_hard_frames = 60;
+        });
+        builder.settings(|settings| settings.ballast_bytes = BALLAST_BYTES).open().await.expect("an almost empty disk")
+    };
+    let found = runtime.block_on(async {
+        let larder = open(&disk, None).await;
+        let (cache, mut stored) = (larder.embed_cache(), 0);
+        let refused = loop {
+            match cache.put("model", &stored.to_string(), vector(stored)).await {
+                Ok(()) => stored += 1,
+                Err(error) => break error,
+            }
+            assert!(stored * 1_536 < DISK, "the disk does not fill");
+        };
+        assert_eq!((refused.class(), refused.written()), (Class::DiskFull, Written::NotApplied), "{refused:?}");
+        for id in 0..stored {
+            let found = cache.get("model", &id.to_string()).await.expect("a full disk can be read");
+            assert_eq!(found.expect("it was acknowledged").as_slice(), vector(id));
+        }
+        // What little room is left is used up; from then on, what is computed is answered and not kept.
+        let mut computed = 0;
+        while cache.statistics().await.expect("a full disk can be read").unkept == 0 {
+            let compute = || async { Ok::<_, std::convert::Infallible>(vector(computed)) };
+            let answer = cache.get_or_compute("model", &format!("missing {computed}"), compute).await;
+            assert_eq!(answer.expect("it is computed").as_slice(), vector(computed));
+            computed += 1;
+            assert!(computed * 1_536 < DISK, "the disk does not fill");
+        }
+        larder.close().await;
+        stored
+    });
+    // A limit that the disk has room for: the oldest go, and nobody is refused.
+    let disk = SmallDisk::mount(DISK)?;
+    runtime.block_on(async {
+        let larder = open(&disk, Some(4 << 20)).await;
+        let cache = larder.embed_cache();
+        for id in 0..2 * found {
+            cache.put("model", &id.to_string(), vector(id)).await.expect("there is room for it");
+        }
+        assert!(cache.statistics().await.expect("it can be read").evicted > 0);
+        larder.close().await;
+    });
+    Ok(found)
+}
+
 /// Waits for the ballast, which is laid down in the background: without it a failed COMMIT's outcome may stay unknown.
 async fn ballast_is_there(disk: &SmallDisk, larder: &Larder) {
     let ballast = disk.path().join("store/ballast");

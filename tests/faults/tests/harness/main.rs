@@ -27,7 +27,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 26] = [
+    let proofs: [(&str, fn()); 28] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -53,7 +53,9 @@ fn main() {
         ("chat_ranks_after_any_failed_read", chat_ranks_after_any_failed_read),
         ("stores_faults_give_no_wrong_answer", stores_faults_give_no_wrong_answer),
         ("stores_faults_give_no_wrong_answer_from_memory", stores_faults_give_no_wrong_answer_from_memory),
+        ("stores_control_cache_set_aside_is_caught", stores_control_cache_set_aside_is_caught),
         ("disk_full_refuses_and_recovers", disk_full_refuses_and_recovers),
+        ("disk_full_cache_reads_and_computes", disk_full_cache_reads_and_computes),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -368,12 +370,30 @@ fn stores_faults_give_no_wrong_answer_from_memory() {
     check_faults("stores, exclusive, faults", stores_fault_points() / 3, &stores(Durability::Durable).exclusive());
 }
 
+/// A cache whose file is said to be damaged begins anew, and loses what it held: the sweep sees it.
+fn stores_control_cache_set_aside_is_caught() {
+    let mut sweep = fault_sweep(8);
+    sweep.place = "embed_cache.db".to_owned();
+    sweep.calls = vec![Call::Read];
+    let stores = Stores::new(&["embed_cache"], sweep.seed, Durability::Durable).unforgiving();
+    let report = sweep.run(&stores);
+    show_faults("a damaged cache that may lose nothing, caught", &report);
+    assert!(report.wrong > 0);
+}
+
 fn check_faults(name: &str, points: u64, stores: &Stores) {
     let report = fault_sweep(points).run(stores);
     show_faults(name, &report);
     show_tally(stores);
     assert!(report.is_clean());
     assert!(report.fired * 10 > report.points * 8, "most faults fire, or the dry run shows another program");
+}
+
+fn disk_full_cache_reads_and_computes() {
+    match disk_full::cache() {
+        Ok(stored) => println!("a cache on a full disk: {stored} values found, others computed and not kept"),
+        Err(why) => println!("a cache on a full disk: skipped, since no tmpfs can be mounted here: {why}"),
+    }
 }
 
 fn disk_full_refuses_and_recovers() {

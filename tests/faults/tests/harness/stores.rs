@@ -28,8 +28,19 @@ pub(crate) struct Stores {
     durability: Durability,
     /// A folder that nobody else may open answers hot values from memory.
     is_exclusive: bool,
+    /// Whether a cache may lose what it held when its file is said to be damaged.
+    may_begin_anew: bool,
     runtime: Runtime,
     pub(crate) tally: Tally,
+}
+
+/// The one store that begins anew by itself when its file is damaged.
+const CACHE: &str = "embed_cache";
+
+/// Returns how often the cache of a folder was set aside.
+fn set_aside(folder: &Path) -> usize {
+    let Ok(names) = std::fs::read_dir(folder.join("quarantine")) else { return 0 };
+    names.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(CACHE)).count()
 }
 
 /// Most callers of one step, for each store.
@@ -84,6 +95,8 @@ pub(crate) struct Session {
     larder: Option<Larder>,
     /// Answers that were no errors and yet wrong.
     wrong: Vec<String>,
+    /// How many damaged caches were set aside, as far as the witness knows.
+    set_aside: usize,
 }
 
 impl Stores {
@@ -92,12 +105,19 @@ impl Stores {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build();
         let runtime = runtime.expect("threads for the callers");
         let plans = names.iter().map(|name| (*name, plan(name).expect("a store with a plan"))).collect();
-        Self { plans: Arc::new(plans), seed, durability, is_exclusive: false, runtime, tally: Tally::default() }
+        let (is_exclusive, may_begin_anew, tally) = (false, true, Tally::default());
+        Self { plans: Arc::new(plans), seed, durability, is_exclusive, may_begin_anew, runtime, tally }
     }
 
     /// Lets no other process have the folder, so that reads come from memory.
     pub(crate) fn exclusive(mut self) -> Self {
         self.is_exclusive = true;
+        self
+    }
+
+    /// The control: a cache that is set aside counts as one that lost what it held.
+    pub(crate) fn unforgiving(mut self) -> Self {
+        self.may_begin_anew = false;
         self
     }
 
@@ -137,6 +157,9 @@ impl Stores {
             common(&mut settings.graph.common);
             // So that what an index keeps in the file is written and read.
             settings.vectors.own.vector_bytes_max = 0;
+            common(&mut settings.embed_cache.common);
+            settings.embed_cache.own.bytes_max = None;
+            settings.embed_cache.own.memory_bytes = 0;
             // Nothing to load in each of thousands of folders.
             settings.chat.own.counter = Counter::named("estimate-1").expect("larder's own");
         });
@@ -183,6 +206,15 @@ impl Stores {
             self.tally.mended.fetch_add(1, Ordering::Relaxed);
             self.reopen(session, true).await;
         }
+    }
+
+    /// Tells the witness of a damaged cache that was set aside since it was last told.
+    fn note_set_aside(&self, session: &mut Session, witness: &Witness) {
+        let set_aside = set_aside(&session.folder);
+        if set_aside > session.set_aside && self.may_begin_anew {
+            witness.begun_anew(CACHE);
+        }
+        session.set_aside = set_aside;
     }
 
     async fn reopen(&self, session: &mut Session, is_closed: bool) {
@@ -261,7 +293,7 @@ impl Workload for Stores {
 
     fn open(&self, folder: &Path) -> Result<Session, String> {
         let larder = self.wait(self.open_larder(folder))?;
-        Ok(Session { folder: folder.to_owned(), larder: Some(larder), wrong: Vec::new() })
+        Ok(Session { folder: folder.to_owned(), larder: Some(larder), wrong: Vec::new(), set_aside: 0 })
     }
 
     #[expect(clippy::disallowed_methods, reason = "an idle store is one in which time passes")]
@@ -269,9 +301,11 @@ impl Workload for Stores {
         let mut random = Random::new(seed);
         self.wait(async {
             self.mend(session).await;
+            self.note_set_aside(session, witness);
             let store_count = self.plans.len() as u64;
             let count = if random.percent(25) { store_count } else { 1 + random.below(CALLERS_MAX * store_count) };
             self.call_many(session, count, witness).await;
+            self.note_set_aside(session, witness);
             match random.below(100) {
                 0..6 => self.reopen(session, true).await,
                 6..9 => self.reopen(session, false).await,
@@ -285,7 +319,12 @@ impl Workload for Stores {
 
     fn check(&self, session: &mut Session, history: &History) -> Result<Verdict, String> {
         let larder = session.larder.as_ref().ok_or("the larder could not be opened again")?;
+        let before = session.set_aside;
         let mut verdict = self.wait(self.judge(larder, history))?;
+        if self.may_begin_anew && faults::claims_damage() && set_aside(&session.folder) > before {
+            // The next step tells the witness.
+            return Err("the cache was set aside while it was read".to_owned());
+        }
         verdict.findings.extend(session.wrong.drain(..).map(Finding::Corrupt));
         Ok(verdict)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use super::{CHUNKS, Call, DOCUMENTS, Peer, entry};
+use super::{CHUNKS, Call, DOCUMENTS, Hit, Peer, entry};
 use crate::Result;
 use crate::callers::{self, Carrier, Stop};
 use crate::latency::Percentiles;
@@ -85,7 +85,9 @@ impl Caller {
                     let hits = peer.search(&query, LIMIT).await?;
                     self.note(start);
                     let holds = |text: &str| words.iter().all(|word| text.split(' ').any(|other| other == word));
-                    if hits.len() != LIMIT || !hits.iter().all(|hit| holds(&hit.text) && !hit.snippet.is_empty()) {
+                    let is_ranked = hits.is_sorted_by(|better, worse| better.score >= worse.score);
+                    let is_right = |hit: &Hit| holds(&hit.text) && !hit.snippet.is_empty() && hit.score > 0.0;
+                    if hits.len() != LIMIT || !is_ranked || !hits.iter().all(is_right) {
                         return Err(format!("a search for {query} found {hits:?}").into());
                     }
                 }
@@ -129,7 +131,7 @@ mod tests {
 
     use super::super::entry::Chunk;
     use super::super::model::Model;
-    use super::super::{Hit, script};
+    use super::super::script;
     use super::*;
     use crate::peer::{About, Durability};
 

@@ -9,7 +9,7 @@ use peer_harness::run::{Load, Run, runs};
 pub(crate) const USAGE: &str = "\
 usage: benches/peers/run STORE [--quick] [--only PEER,…] [--loads LOAD,…] [--dir FOLDER] [--rounds N] [--seconds S]
 
-  STORE      kv, documents or chat
+  STORE      kv, documents, chat or embed_cache
   --quick    few rounds, and not every load where there are many: within 10 minutes once built, with fewer rounds where
              the machine is slow
   --only     these peers; the default is all of them

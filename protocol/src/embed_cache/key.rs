@@ -1,0 +1,242 @@
+//! What a cached value is known by: who computes it, with which parameters, from what.
+//!
+//! Start at [`CacheKey::of`]. The form that is hashed is part of the file format.
+//!
+//! Always true: two keys are equal only when producer, parameters and input are, text and bytes being different inputs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::limits::PRODUCER_PARAMETERS_BYTES_MAX;
+use crate::names::ProducerName;
+
+/// Says which form is hashed, and keeps these hashes apart from all others.
+const FORM: &str = "larder embed_cache key 1";
+
+/// A BLAKE3 hash of a producer and an input, 32 bytes; shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CacheKey(pub [u8; 32]);
+
+/// What kind of thing computes values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProducerKind {
+    /// An embedding model: its values are vectors of one length.
+    Model,
+    /// A memoised function: its values are any serde values.
+    Function,
+}
+
+/// Who computes values: a model with its parameters, or a function with its version.
+///
+/// # Examples
+/// ```
+/// use larder_protocol::embed_cache::Producer;
+///
+/// let model = Producer::model("minilm")?.with_parameters("normalize=true")?;
+/// assert_ne!(model.key("a text"), Producer::model("minilm")?.key("a text"));
+/// # Ok::<(), larder_protocol::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Producer {
+    /// Model or function.
+    pub kind: ProducerKind,
+    /// Its name.
+    pub name: ProducerName,
+    /// A model's parameters or a function's version, in any form of the program's own: another text, other values. At most
+    /// [`PRODUCER_PARAMETERS_BYTES_MAX`] bytes.
+    pub parameters: String,
+}
+
+/// What a value is computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// A text; the empty one is a text like any other.
+    Text(&'a str),
+    /// Bytes, such as an image's.
+    Bytes(&'a [u8]),
+    /// A hash that the program has of it already.
+    Hash([u8; 32]),
+}
+
+impl Producer {
+    /// Returns an embedding model without parameters.
+    ///
+    /// # Errors
+    /// When the name cannot be used.
+    pub fn model(name: impl AsRef<str>) -> Result<Self, Error> {
+        Self::new(ProducerKind::Model, name)
+    }
+
+    /// Returns a function without a version.
+    ///
+    /// # Errors
+    /// When the name cannot be used.
+    pub fn function(name: impl AsRef<str>) -> Result<Self, Error> {
+        Self::new(ProducerKind::Function, name)
+    }
+
+    fn new(kind: ProducerKind, name: impl AsRef<str>) -> Result<Self, Error> {
+        Ok(Self { kind, name: ProducerName::new(name)?, parameters: String::new() })
+    }
+
+    /// Returns the producer with parameters, or a version.
+    ///
+    /// # Errors
+    /// When they are too long.
+    pub fn with_parameters(mut self, parameters: impl Into<String>) -> Result<Self, Error> {
+        self.parameters = parameters.into();
+        self.check().map(|()| self)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// When the parameters are too long.
+    pub fn check(&self) -> Result<(), Error> {
+        let (bytes, bytes_max) = (self.parameters.len() as u64, PRODUCER_PARAMETERS_BYTES_MAX as u64);
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        Err(Error::TooLarge { what: "producer parameters".to_owned(), bytes, bytes_max })
+    }
+
+    /// Returns the key of what is computed from `input`.
+    pub fn key<'a>(&self, input: impl Into<Input<'a>>) -> CacheKey {
+        CacheKey::of(self, input)
+    }
+
+    /// Returns how many bytes it holds on the heap.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.name.as_str().len() + self.parameters.len()
+    }
+}
+
+impl fmt::Display for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ProducerKind::Model => write!(f, "model {:?}", self.name.as_str()),
+            ProducerKind::Function => write!(f, "function {:?}", self.name.as_str()),
+        }
+    }
+}
+
+impl CacheKey {
+    /// Returns the key of what `producer` computes from `input`.
+    pub fn of<'a>(producer: &Producer, input: impl Into<Input<'a>>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |tag: u8, bytes: &[u8]| {
+            // Each part behind its tag and length, so that no two parts run together.
+            let mut head = [tag; 9];
+            head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(&head).update(bytes);
+        };
+        let kind = match producer.kind {
+            ProducerKind::Model => b'M',
+            ProducerKind::Function => b'F',
+        };
+        part(b'K', FORM.as_bytes());
+        part(kind, producer.name.as_str().as_bytes());
+        part(b'P', producer.parameters.as_bytes());
+        match input.into() {
+            Input::Text(text) => part(b't', text.as_bytes()),
+            Input::Bytes(bytes) => part(b'b', bytes),
+            Input::Hash(hash) => part(b'h', &hash),
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl CacheKey {
+    /// Returns the key that is shown as `text`.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({self})")
+    }
+}
+
+impl<'a> From<&'a str> for Input<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for Input<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'a> From<&'a [u8]> for Input<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Input<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str, parameters: &str) -> Producer {
+        Producer::model(name).unwrap().with_parameters(parameters).unwrap()
+    }
+
+    /// Two producers or inputs whose parts run together must not have one key.
+    #[test]
+    fn every_part_counts_and_no_two_run_together() {
+        let keys = [
+            model("ab", "c").key("d"),
+            model("a", "bc").key("d"),
+            model("ab", "").key("cd"),
+            model("ab", "c").key(""),
+            model("ab", "c").key(b"d".as_slice()),
+            model("ab", "c").key(Input::Hash([b'd'; 32])),
+            model("ab", "c").key(&"d".repeat(32)),
+            model("ab", "c").key([b'd'; 32].as_slice()),
+            Producer::function("ab").unwrap().with_parameters("c").unwrap().key("d"),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key), "{at}");
+        }
+        assert_eq!(model("ab", "c").key("d"), model("ab", "c").key(&"d".to_owned()));
+    }
+
+    #[test]
+    fn names_and_parameters_have_limits() {
+        assert!(matches!(Producer::model(""), Err(Error::Invalid { .. })));
+        assert!(matches!(Producer::function("a\0"), Err(Error::Invalid { .. })));
+        let long = "p".repeat(PRODUCER_PARAMETERS_BYTES_MAX + 1);
+        assert!(matches!(Producer::model("a").unwrap().with_parameters(long), Err(Error::TooLarge { .. })));
+    }
+
+    /// The form is kept in files: these hashes must never change. Another implementation of BLAKE3 (PyPI) gave the same.
+    #[test]
+    fn the_form_is_pinned() {
+        let key = model("minilm", "normalize=true").key("a text");
+        assert_eq!(key.to_string(), "1a49d590b5a58be74deb8857728a0bcb88dc12d5e9e917ffb1e3b123daf5ac75");
+        let large = model("minilm", "").key(&"x".repeat(1 << 20));
+        assert_eq!(large.to_string(), "7016628530ba0284b116e598ac9fbecff05f01f5d91331d99b70fad408382390");
+    }
+}
