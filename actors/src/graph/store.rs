@@ -50,6 +50,8 @@ impl Default for GraphSettings {
     }
 }
 
+impl StoreDefaults for GraphSettings {}
+
 impl Store for Graph {
     const NAME: StoreName = StoreName::Graph;
     const SCHEMA: FileSchema = FileSchema {
