@@ -42,8 +42,6 @@ pub struct GraphSettings {
     pub index_bytes_max: u64,
 }
 
-impl StoreDefaults for GraphSettings {}
-
 impl Default for GraphSettings {
     fn default() -> Self {
         Self { payload_bytes_max: 1 << 20, tokenizer: Tokenizer::default(), index_bytes_max: 2 << 30 }
