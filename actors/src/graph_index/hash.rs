@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyHasher(u64);
 
-/// What makes [`KeyHasher`]s.
+/// Makes hashes of numbers by a multiplication.
 pub type KeyHash = BuildHasherDefault<KeyHasher>;
 
 /// An odd number without pattern: 2^64 divided by the golden ratio.
