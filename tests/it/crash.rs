@@ -146,7 +146,7 @@ async fn kills_of_all_stores_at_once_lose_nothing() {
 
 async fn kill_and_verify(stores: &str) {
     let _alone = alone().await;
-    let kills = number_from_environment("LARDER_KILLS", 20);
+    let kills = number_from_environment("LARDER_KILLS", 12);
     let seed = number_from_environment("LARDER_SEED", u64::from(std::process::id()));
     println!("LARDER_SEED={seed}");
     let (mut random, began) = (Random::of(seed, 0), Instant::now());

@@ -258,7 +258,7 @@ fn show_tally(stores: &Stores) -> u64 {
 
 /// A larder takes ten times as long to open as a bare file, so the test-sized sweeps have fewer points.
 fn stores_power_points() -> u64 {
-    size("LARDER_POWER_POINTS", 100)
+    size("LARDER_POWER_POINTS", 60)
 }
 
 fn stores_fault_points() -> u64 {
