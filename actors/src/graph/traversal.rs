@@ -344,14 +344,20 @@ impl<'a> Matching<'a> {
     }
 }
 
-pub(super) fn neighborhood(context: &Reading<'_>, message: &FindNeighborhood) -> Outcome<Vec<Reached>> {
-    let FindNeighborhood { entities, follow, depth, limit } = message;
-    check_seeds(entities.len())?;
-    check_hops(*depth)?;
-    check_limit(*limit, NEIGHBORHOOD_MAX)?;
-    if *limit > NEIGHBORS_IN_PLACE_MAX && context.is_in_place {
+/// Refuses a walk from `seeds` that is out of bounds, and one that is too long to run in place.
+fn check_walk(context: &Reading<'_>, seeds: usize, depth: usize, limit: usize) -> Outcome<()> {
+    check_seeds(seeds)?;
+    check_hops(depth)?;
+    check_limit(limit, NEIGHBORHOOD_MAX)?;
+    if limit > NEIGHBORS_IN_PLACE_MAX && context.is_in_place {
         return Err(Failure::TooLong);
     }
+    Ok(())
+}
+
+pub(super) fn neighborhood(context: &Reading<'_>, message: &FindNeighborhood) -> Outcome<Vec<Reached>> {
+    let FindNeighborhood { entities, follow, depth, limit } = message;
+    check_walk(context, entities.len(), *depth, *limit)?;
     ask(context, &entities.iter().collect::<Vec<_>>(), follow, Neighborhood { message })
 }
 
@@ -374,12 +380,7 @@ impl Question for Neighborhood<'_> {
 
 pub(super) fn map_relations(context: &Reading<'_>, message: &MapRelations) -> Outcome<Vec<TripletHop>> {
     let MapRelations { entities, follow, depth, limit } = message;
-    check_seeds(entities.len())?;
-    check_hops(*depth)?;
-    check_limit(*limit, NEIGHBORHOOD_MAX)?;
-    if *limit > NEIGHBORS_IN_PLACE_MAX && context.is_in_place {
-        return Err(Failure::TooLong);
-    }
+    check_walk(context, entities.len(), *depth, *limit)?;
     ask(context, &entities.iter().collect::<Vec<_>>(), follow, RelationMap { message })
 }
 
