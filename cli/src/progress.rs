@@ -1,0 +1,34 @@
+//! Progress of long work: a bar on a terminal's standard error, and nothing anywhere else.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::output::Output;
+
+/// Often enough to look alive.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Returns a spinner with what is being done.
+pub(crate) fn spinner(output: &Output, doing: &str) -> ProgressBar {
+    let spinner = ProgressBar::with_draw_target(None, target(output)).with_message(doing.to_owned());
+    if !spinner.is_hidden() {
+        spinner.enable_steady_tick(TICK);
+    }
+    spinner
+}
+
+/// Returns a spinner that counts rows.
+pub(crate) fn counter(output: &Output, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {human_pos} {msg}, {per_sec}");
+    let counter = spinner(output, what);
+    match style {
+        Ok(style) => counter.with_style(style),
+        Err(_) => counter,
+    }
+}
+
+/// indicatif draws nothing where standard error is no terminal.
+fn target(output: &Output) -> ProgressDrawTarget {
+    if output.is_json() || output.is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }
+}
