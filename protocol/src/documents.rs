@@ -8,6 +8,8 @@
 mod hash;
 mod index;
 mod ingestion;
+mod intents;
+mod members;
 mod messages;
 mod search;
 
@@ -26,6 +28,14 @@ pub use index::{DeleteIndexRecord, GetIndexRecord, IndexRecord, ListIndexRecords
 pub use ingestion::{
     DeleteMissing, IngestionDecision, IngestionMark, IngestionPlan, IngestionState, IngestionStrategy, MarkIngestion,
     PlanIngestion,
+};
+pub use intents::{
+    BeginForgets, BeginIngests, Beginning, BegunIntent, FinishIntents, Intent, IntentId, IntentKind, IntentSubject,
+    ListIntents, NewIngest, TakeIntent, TakenIntent,
+};
+pub use members::{
+    ContextDocument, ContextNode, ListContextDocuments, ListContextNodes, PassageHit, PlanContext, ReadPassages,
+    SearchPassages,
 };
 pub use messages::{
     CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteNodes, DocumentOutcome,

@@ -203,6 +203,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What was asked for is committed and will be done in every store, but one of them cannot follow now.
+    #[error("{what} is committed and not yet in every store: the {store} store cannot follow")]
+    Unfinished {
+        /// What.
+        what: String,
+        /// Which store cannot follow.
+        store: StoreName,
+        /// What its failure means.
+        class: Class,
+        /// Why, as text.
+        cause: String,
+    },
     /// The operating system or SQLite failed.
     #[error("{doing} failed in the {store} store")]
     Io {
@@ -242,6 +254,7 @@ impl Error {
             Self::StoreFailed { .. } => Class::StoreFailed,
             Self::Panicked { .. } => Class::Internal,
             Self::Refused { .. } => Class::Refused,
+            Self::Unfinished { class, .. } => *class,
             Self::Io { .. } => Class::Io,
         }
     }
@@ -257,6 +270,7 @@ impl Error {
             | Self::ShuttingDown { written, .. }
             | Self::StoreFailed { written, .. }
             | Self::Io { written, .. } => *written,
+            Self::Unfinished { .. } => Written::Applied,
             Self::Invalid { .. }
             | Self::TooLarge { .. }
             | Self::WindowTooSmall { .. }

@@ -23,10 +23,10 @@ pub use entities::{
     AddAlias, DeclareEntityField, DeleteEntities, GetEmbedding, GetEntities, ListEntities, MergeEntities, MergeId,
     RemoveAlias, RenameEntity, UndoMerge, UpsertEntities,
 };
-pub use lookup::{EntityHit, EntityLookup, FindSimilarEntities, LookUpEntities};
+pub use lookup::{EntityHit, EntityLookup, FindMentions, FindSimilarEntities, LookUpEntities, Mention};
 pub use relations::{
-    DeleteRelations, DeleteTriplet, FindRelations, GetRelations, InvalidateRelations, RelationPage, RemoveSource,
-    SourceRemoval, UpsertRelations,
+    DeleteRelations, DeleteTriplet, FindRelations, GetRelations, InvalidateRelations, ListSources, RelationPage,
+    RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval, UpsertRelations,
 };
 pub use traversal::{
     CountGraph, Degree, DescribeSchema, FindNeighborhood, FindNeighbors, FindPaths, FindShortestPath, Follow,

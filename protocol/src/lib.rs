@@ -30,8 +30,8 @@ pub use json_text::JsonText;
 pub use media::MediaReference;
 pub use message::{Message, RequestOptions};
 pub use names::{
-    ClientMessageId, CollectionName, DocumentId, EntityName, IdempotencyKey, IndexId, Key, Label, LeaseName, NodeId,
-    PointId, ProducerName, Sequence, SessionId, SourceId, StoreName, Tag, Version,
+    ClientMessageId, CollectionName, ContextName, DocumentId, EntityName, IdempotencyKey, IndexId, Key, Label,
+    LeaseName, NodeId, PointId, ProducerName, Sequence, SessionId, SourceId, StoreName, Tag, Version,
 };
 pub use time::Timestamp;
 pub use value::{Format, Value};

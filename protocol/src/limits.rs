@@ -64,6 +64,8 @@ pub const INDEX_ID_BYTES_MAX: usize = 256;
 pub const FINGERPRINT_BYTES_MAX: usize = 1024;
 /// Longest reason of a failed ingestion, in bytes of UTF-8; a longer one is cut.
 pub const FAILURE_BYTES_MAX: usize = 4_096;
+/// Longest name of a context, in bytes of UTF-8.
+pub const CONTEXT_NAME_BYTES_MAX: usize = 128;
 /// Largest content of an index record, in bytes of JSON.
 pub const INDEX_RECORD_BYTES_MAX: usize = 1 << 20;
 /// Longest type of an index record, in bytes of UTF-8.
@@ -94,6 +96,8 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const QUALIFIER_BYTES_MAX: usize = 256;
 /// Longest id of a source, in bytes of UTF-8.
 pub const SOURCE_ID_BYTES_MAX: usize = 1024;
+/// Most names by which one message looks for what is said about entities.
+pub const MENTIONED_NAMES_MAX: usize = 1_000;
 /// Most sources that one message names for one relation.
 pub const SOURCES_PER_RELATION_MAX: usize = 1_000;
 /// Most hops that a question about a graph goes.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::limits::{
-    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX, ENTITY_NAME_BYTES_MAX,
-    IDEMPOTENCY_KEY_BYTES_MAX, INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX, LEASE_NAME_BYTES_MAX,
-    NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, PRODUCER_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX, SOURCE_ID_BYTES_MAX,
-    TAG_BYTES_MAX,
+    CLIENT_MESSAGE_ID_BYTES_MAX, COLLECTION_NAME_BYTES_MAX, CONTEXT_NAME_BYTES_MAX, DOCUMENT_ID_BYTES_MAX,
+    ENTITY_NAME_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INDEX_ID_BYTES_MAX, KEY_BYTES_MAX, LABEL_BYTES_MAX,
+    LEASE_NAME_BYTES_MAX, NODE_ID_BYTES_MAX, POINT_ID_BYTES_MAX, PRODUCER_NAME_BYTES_MAX, SESSION_ID_BYTES_MAX,
+    SOURCE_ID_BYTES_MAX, TAG_BYTES_MAX,
 };
 
 /// Makes a checked, cheaply cloned string type: 1 to `$max` bytes of UTF-8 without NUL.
@@ -126,6 +126,12 @@ checked_text! {
 checked_text! {
     /// The name of an index record: 1 to [`INDEX_ID_BYTES_MAX`] bytes of UTF-8 without NUL.
     IndexId, "index id", INDEX_ID_BYTES_MAX
+}
+
+checked_text! {
+    /// The name of a context, which keeps documents together with what other stores hold of them: 1 to
+    /// [`CONTEXT_NAME_BYTES_MAX`] bytes of UTF-8 without NUL.
+    ContextName, "context name", CONTEXT_NAME_BYTES_MAX
 }
 
 checked_text! {

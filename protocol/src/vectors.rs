@@ -20,8 +20,8 @@ pub use collections::{
     OpenCollection,
 };
 pub use messages::{
-    CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints, ListPoints,
-    PointPage, UpsertCounts, UpsertPoints,
+    CountPoints, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, DocumentPoints, GetPoint, GetPoints,
+    ListPoints, PointPage, ReplacePoints, ReplacedCounts, UpsertCounts, UpsertPoints,
 };
 pub use search::{
     Diversity, ExplainSearch, Explanation, FilterPlan, Hit, PointFields, ScanPlan, SearchManyPoints, SearchOptions,

@@ -20,13 +20,14 @@ use larder_actors::store::{
     StoreOpening, StoreState, presence_path, store_file,
 };
 use larder_actors::{Error, Result};
-use larder_protocol::{Class, Error as Kind, RequestOptions, Sequence, StoreName, Written};
+use larder_protocol::{Class, ContextName, Error as Kind, RequestOptions, Sequence, StoreName, Written};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, RwLock, broadcast};
 use tracing::Instrument;
 
 use crate::backup::{self, Snapshot};
+use crate::context::{ContextBuilder, Subjects};
 use crate::error::OpenError;
 use crate::folder::Folder;
 use crate::handles::chat::Chat;
@@ -90,6 +91,7 @@ pub(crate) struct Shared {
     failpoints: Arc<Failpoints>,
     process: Process,
     cache: CacheState,
+    subjects: Subjects,
     /// Held while a store is restored.
     restoring: tokio::sync::Mutex<()>,
     /// How often the folder was opened and neither closed nor dropped.
@@ -298,6 +300,20 @@ impl Larder {
         EmbedCache::new(self.clone())
     }
 
+    /// Names a context, to be made or found by [`open`](ContextBuilder::open): documents together with their embeddings and facts,
+    /// ingested, forgotten and retrieved by one call each.
+    pub fn context(&self, name: impl AsRef<str>) -> ContextBuilder {
+        ContextBuilder::new(self.clone(), name.as_ref())
+    }
+
+    /// Lists every context, in the order of their names.
+    ///
+    /// # Errors
+    /// When the documents store cannot be started or read.
+    pub async fn contexts(&self) -> Result<Vec<ContextName>> {
+        crate::context::names(self).await
+    }
+
     /// Sends any message to its store.
     ///
     /// # Examples
@@ -343,6 +359,11 @@ impl Larder {
         &self.shared().cache
     }
 
+    /// Returns what contexts are at work on in this process.
+    pub(crate) fn subjects(&self) -> &Subjects {
+        &self.shared().subjects
+    }
+
     /// Waits for `future` until `at`, on the runtime's own timers; `None` when that passed first.
     pub(crate) async fn wait_until<T>(&self, at: Instant, future: impl Future<Output = T>) -> Option<T> {
         let timeout = {
@@ -355,6 +376,12 @@ impl Larder {
     /// Runs work that must not hold up the caller's threads on a blocking thread of the runtime's.
     pub(crate) async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         self.shared().handle.spawn_blocking(work).await.ok()
+    }
+
+    /// Runs work in a task of the runtime's, which goes on if the caller goes away; `None` when the runtime ended, or it
+    /// panicked.
+    pub(crate) async fn in_task<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.shared().handle.spawn(work).await.ok()
     }
 
     /// Runs work in the background, as long as the runtime lives.
@@ -622,6 +649,7 @@ impl Shared {
             failpoints: Arc::default(),
             process: folder.process(),
             cache,
+            subjects: Subjects::default(),
             restoring: tokio::sync::Mutex::default(),
             open_count: AtomicUsize::new(1),
             is_closing: RwLock::new(false),

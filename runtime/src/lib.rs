@@ -24,6 +24,7 @@
 
 pub mod backup;
 pub mod blocking;
+mod context;
 mod error;
 mod folder;
 mod handles;
@@ -36,6 +37,10 @@ mod settings;
 mod stores;
 mod supervisor;
 
+pub use context::{
+    BoxError, Context, ContextBuilder, ContextIngestion, ContextIssue, ContextProgress, ContextReport, Embedder,
+    Extractor, ForgetReceipt, HashingEmbedder, IngestOutcome, Passage, Reason, Retrieval, Retrieve,
+};
 pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};

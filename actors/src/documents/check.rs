@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::row::{self, COLUMNS, SOURCE};
 use super::store::Reading;
 use super::text_index::{TABLE, TEXTS};
-use super::{index_records, sources};
+use super::{index_records, intents, members, sources};
 use crate::full_text::{self, typed_query};
 use crate::store::{Failure, Outcome};
 use larder_protocol::full_text::TextQuery;
@@ -36,6 +36,8 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
                  ORDER BY document_key LIMIT ?2";
     check_pages(context, texts, found, |row| sources::read_text(row, 1).map(|_| ()))?;
     check_index_records(context, found)?;
+    members::check(context.connection, found)?;
+    intents::check(context.connection, found)?;
     check_counts(context, found)?;
     full_text::check(context.connection, TABLE, TEXTS, found)?;
     probe_text_index(context, found)
@@ -92,6 +94,11 @@ fn check_counts(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome
             "SELECT count(*) FROM source_text
              WHERE NOT EXISTS (SELECT 1 FROM document WHERE document.key = source_text.document_key)",
             "texts belong to no document",
+        ),
+        (
+            "SELECT count(*) FROM ingested
+             WHERE NOT EXISTS (SELECT 1 FROM document WHERE document.key = ingested.document_key)",
+            "documents of contexts are not there",
         ),
         (
             "SELECT count(*) FROM document WHERE id IS NOT NULL

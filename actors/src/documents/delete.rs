@@ -43,15 +43,24 @@ pub(super) fn delete_nodes(context: &mut Writing<'_>, message: &DeleteNodes) -> 
 }
 
 pub(super) fn delete_document(context: &mut Writing<'_>, message: &DeleteDocument) -> Outcome<bool> {
+    let mut rows_left = ROWS_AT_ONCE_MAX;
+    Ok(delete_with_nodes(context, &message.id, &mut rows_left)?.is_some())
+}
+
+/// Deletes a document; answers how many nodes it had. `None`: it was not there.
+pub(super) fn delete_with_nodes(
+    context: &mut Writing<'_>,
+    id: &DocumentId,
+    rows_left: &mut usize,
+) -> Outcome<Option<u64>> {
     let found = context
         .connection
         .prepare_cached("SELECT key, node_count FROM document WHERE id = ?1")?
-        .query_row([message.id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((key, node_count)) = found else { return Ok(false) };
-    let mut rows_left = ROWS_AT_ONCE_MAX;
-    remove(context, &message.id, key, node_count, &mut rows_left)?;
-    Ok(true)
+    let Some((key, node_count)) = found else { return Ok(None) };
+    remove(context, id, key, node_count, rows_left)?;
+    Ok(Some(node_count as u64))
 }
 
 /// Removes a document; its rows as well, if `rows_left` allows for them.

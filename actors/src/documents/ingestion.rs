@@ -83,7 +83,7 @@ fn decide_all(
     Ok(IngestionPlan { decisions })
 }
 
-fn decide(connection: &Connection, document: &DocumentId, hash: ContentHash) -> Outcome<IngestionDecision> {
+pub(super) fn decide(connection: &Connection, document: &DocumentId, hash: ContentHash) -> Outcome<IngestionDecision> {
     let Some(found) = sources::find(connection, document)? else { return Ok(IngestionDecision::Insert) };
     let StoredDocument { state, hash: committed, .. } = found.document;
     let is_attempted = match &state {

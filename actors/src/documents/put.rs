@@ -34,7 +34,7 @@ pub(super) fn put_many(context: &mut Writing<'_>, message: &PutDocuments) -> Out
 }
 
 /// Checks what the types cannot, but for the nodes' metadata.
-fn check(settings: &DocumentsSettings, puts: &[PutDocument]) -> Outcome<()> {
+pub(super) fn check(settings: &DocumentsSettings, puts: &[PutDocument]) -> Outcome<()> {
     let mut ids = HashSet::new();
     for PutDocument { document, .. } in puts {
         let (bytes, bytes_max) = (document.size_bytes() as u64, settings.document_bytes_max as u64);
@@ -58,17 +58,17 @@ fn check(settings: &DocumentsSettings, puts: &[PutDocument]) -> Outcome<()> {
 }
 
 /// What putting a document will do.
-struct Plan {
-    found: Option<DocumentRow>,
-    hash: ContentHash,
+pub(super) struct Plan {
+    pub(super) found: Option<DocumentRow>,
+    pub(super) hash: ContentHash,
     /// For each of the nodes.
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     /// Nodes that go: key and id.
-    leaving: Vec<(i64, String)>,
+    pub(super) leaving: Vec<(i64, String)>,
 }
 
 impl Plan {
-    fn of(connection: &Connection, message: &PutDocument) -> Outcome<Self> {
+    pub(super) fn of(connection: &Connection, message: &PutDocument) -> Outcome<Self> {
         let PutDocument { document, nodes, may_update } = message;
         let found = sources::find(connection, &document.id)?;
         let (mut steps, leaving) = match &found {
@@ -115,7 +115,7 @@ impl Plan {
         counts
     }
 
-    fn execute(self, context: &mut Writing<'_>, message: &PutDocument) -> Outcome<DocumentOutcome> {
+    pub(super) fn execute(self, context: &mut Writing<'_>, message: &PutDocument) -> Outcome<DocumentOutcome> {
         let PutDocument { document, nodes, .. } = message;
         let counts = self.counts();
         let before = self.found.as_ref().map(|found| &found.document);

@@ -16,6 +16,9 @@ pub(super) const COLUMNS: &str = "document.key, document.id, document.state, doc
      document.failure, document.failure_count, document.fingerprint, document.metadata, document.node_count, \
      document.created_ms, document.updated_ms, document.checksum";
 
+/// How many they are.
+pub(super) const COLUMN_COUNT: usize = 13;
+
 /// The document that nodes belong to which stand alone.
 pub(super) const ALONE: i64 = 0;
 
@@ -210,8 +213,9 @@ pub(super) fn adjust(connection: &Connection, key: i64, nodes: i64) -> rusqlite:
     Ok(())
 }
 
-/// Takes a document's id away: it and its nodes are gone for every reader.
+/// Takes a document's id away: it and its nodes are gone for every reader, and it belongs to no context.
 pub(super) fn remove_id(connection: &Connection, key: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM ingested WHERE document_key = ?1")?.execute([key])?;
     connection.prepare_cached("UPDATE document SET id = NULL, hash = NULL WHERE key = ?1")?.execute([key])?;
     Ok(())
 }

@@ -2,15 +2,17 @@
 
 use larder_protocol::change::Change;
 use larder_protocol::documents::{
-    CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteIndexRecord, DeleteMissing, DeleteNodes,
-    FindDocumentsByHash, FindNodesByHash, GetDocument, GetDocumentText, GetIndexRecord, GetNode, GetNodeHashes,
-    GetNodes, ListDocuments, ListIndexRecords, ListNodeIds, ListNodes, ListRelated, MarkIngestion, MoveNodes,
-    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, SearchNodes, UpsertNodes,
+    BeginForgets, BeginIngests, CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteIndexRecord,
+    DeleteMissing, DeleteNodes, FindDocumentsByHash, FindNodesByHash, FinishIntents, GetDocument, GetDocumentText,
+    GetIndexRecord, GetNode, GetNodeHashes, GetNodes, ListContextDocuments, ListContextNodes, ListDocuments,
+    ListIndexRecords, ListIntents, ListNodeIds, ListNodes, ListRelated, MarkIngestion, MoveNodes, PlanContext,
+    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, ReadPassages, SearchNodes, SearchPassages, TakeIntent,
+    UpsertNodes,
 };
 use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
-use super::{check, delete, index_records, ingestion, list, nodes, put, search, sources, text_index};
+use super::{check, delete, index_records, ingestion, intents, list, members, nodes, put, search, sources, text_index};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
@@ -51,7 +53,11 @@ impl Store for Documents {
     const SCHEMA: FileSchema = FileSchema {
         application_id: 0x4C72_646F, // "Lrdo"
         page_bytes: 4096,
-        migrations: &[MACHINERY_TABLES, include_str!("migrations/0001_documents.sql")],
+        migrations: &[
+            MACHINERY_TABLES,
+            include_str!("migrations/0001_documents.sql"),
+            include_str!("migrations/0002_contexts.sql"),
+        ],
     };
 
     type Settings = DocumentsSettings;
@@ -93,6 +99,10 @@ handlers! {
         make_room DeleteDocument => delete::delete_document;
         make_room DeleteMissing => delete::delete_missing;
         write MarkIngestion => ingestion::mark;
+        write BeginIngests => intents::begin_ingests;
+        make_room BeginForgets => intents::begin_forgets;
+        make_room TakeIntent => intents::take;
+        make_room FinishIntents => intents::finish;
         write PutIndexRecord => index_records::put;
         make_room DeleteIndexRecord => index_records::delete;
         write DeclareMetadataField => list::declare;
@@ -110,6 +120,12 @@ handlers! {
         on_thread ListDocuments => list::documents;
         on_thread CountDocuments => list::count_documents;
         on_thread PlanIngestion => ingestion::plan;
+        on_thread PlanContext => members::plan;
+        on_thread ListContextDocuments => members::documents;
+        on_thread ListContextNodes => members::nodes;
+        sized ReadPassages where |message| message.ids.len() <= NODES_IN_PLACE_MAX => members::read_passages;
+        on_thread SearchPassages => members::search;
+        on_thread ListIntents => intents::list;
         on_thread SearchNodes => search::search;
         in_place GetIndexRecord => index_records::get;
         on_thread ListIndexRecords => index_records::list;

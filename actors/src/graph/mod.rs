@@ -15,6 +15,7 @@ mod entities;
 mod labels;
 mod lookup;
 mod memory;
+mod mentions;
 mod merge;
 mod names;
 mod relations;

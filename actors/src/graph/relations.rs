@@ -18,21 +18,50 @@ use super::row::{EntityPayload, EntityRow, RELATION, RELATION_PAST, RelationRow,
 use super::sources;
 use super::store::{Reading, Writing};
 use crate::filter::{self, JsonColumn};
-use crate::store::{Outcome, PAGE_BYTES_MAX, check_count, check_limit};
+use crate::store::{Failure, Outcome, PAGE_BYTES_MAX, check_count, check_limit};
 
 const PROPERTIES: JsonColumn = JsonColumn { in_query: "relation.properties", in_index: "properties" };
 
 pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertRelations) -> Outcome<Vec<UpsertedRelation>> {
     check_count(message.relations.len())?;
     for relation in &message.relations {
-        relation.check()?;
-        let what = format!("relation {:?}", relation.label.as_str());
-        check_payload(&what, relation.payload_bytes(), context.settings.payload_bytes_max)?;
-        check_properties(relation.properties.as_ref())?;
+        check_new(context, relation)?;
     }
     let mut labels = Labels::new(context.connection);
     let mut ends = Ends { creates: message.creates_entities, default_label: Label::new(DEFAULT_LABEL)? };
     message.relations.iter().map(|relation| upsert_one(context, &mut labels, &mut ends, relation)).collect()
+}
+
+/// Checks what the types cannot.
+pub(super) fn check_new(context: &Writing<'_>, relation: &NewRelation) -> Outcome<()> {
+    relation.check()?;
+    let what = format!("relation {:?}", relation.label.as_str());
+    check_payload(&what, relation.payload_bytes(), context.settings.payload_bytes_max)?;
+    check_properties(relation.properties.as_ref())?;
+    Ok(())
+}
+
+/// Stores a relation that was checked, with its ends where they are missing; answers its key. `None`: it cannot be told
+/// which entities are meant, and nothing was written.
+pub(super) fn upsert_if_clear(
+    context: &mut Writing<'_>,
+    labels: &mut Labels<'_>,
+    new: &NewRelation,
+) -> Outcome<Option<i64>> {
+    // Both are told before either is made: a new entity may make the other's name ambiguous.
+    let mut keys = [None; 2];
+    for (key, end) in keys.iter_mut().zip([&new.subject, &new.object]) {
+        match names::find(context.connection, end) {
+            Ok(None) if matches!(end, EntityRef::Id(_)) => return Ok(None),
+            Err(Failure::Refused(Kind::Conflict { .. })) => return Ok(None),
+            found => *key = found?,
+        }
+    }
+    let mut ends = Ends { creates: true, default_label: Label::new(DEFAULT_LABEL)? };
+    let [subject, object] = keys;
+    let subject = subject.map_or_else(|| ends.find(context, labels, &new.subject), Ok)?;
+    let object = object.map_or_else(|| ends.find(context, labels, &new.object), Ok)?;
+    Ok(Some(upsert_between(context, labels, subject, object, new)?.id.0.cast_signed()))
 }
 
 /// How the ends of new relations are found.
@@ -68,6 +97,16 @@ fn upsert_one(
 ) -> Outcome<UpsertedRelation> {
     let subject = ends.find(context, labels, &new.subject)?;
     let object = ends.find(context, labels, &new.object)?;
+    upsert_between(context, labels, subject, object, new)
+}
+
+fn upsert_between(
+    context: &mut Writing<'_>,
+    labels: &mut Labels<'_>,
+    subject: i64,
+    object: i64,
+    new: &NewRelation,
+) -> Outcome<UpsertedRelation> {
     let label_key = labels.intern(&new.label)?;
     match find_same(context.connection, subject, label_key, object, &new.qualifier)? {
         Some(old) => update(context, old, new),

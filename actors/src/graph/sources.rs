@@ -1,16 +1,20 @@
 //! Sources: who says which relation, and what goes when one is removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use larder_protocol::SourceId;
-use larder_protocol::graph::{RemoveSource, SourceRemoval};
+use larder_protocol::graph::{
+    ListSources, NewRelation, RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::delete;
+use super::labels::Labels;
 use super::relations;
 use super::row::{EntityRow, RelationRow, checksum, damaged};
-use super::store::Writing;
-use crate::store::Outcome;
+use super::store::{Graph, Reading, Writing};
+use crate::sqlite::text::prefix_end;
+use crate::store::{Outcome, check_count, check_limit, stored_name};
 
 /// Records that sources say a relation; answers whether one of them is new to it.
 pub(super) fn add(connection: &Connection, relation_key: i64, sources: &[SourceId]) -> Outcome<bool> {
@@ -96,35 +100,131 @@ fn delete_silent(connection: &Connection, key: i64) -> Outcome<()> {
 pub(super) fn remove(context: &mut Writing<'_>, message: &RemoveSource) -> Outcome<SourceRemoval> {
     let connection = context.connection;
     let Some(source_key) = find(connection, &message.source)? else { return Ok(SourceRemoval::default()) };
-    let relation_keys = {
-        let mut statement =
-            connection.prepare_cached("SELECT relation_key FROM said WHERE source_key = ?1 ORDER BY relation_key")?;
-        statement.query_map([source_key], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?
-    };
     let mut removal = SourceRemoval::default();
     let mut ends = BTreeSet::new();
-    for key in relation_keys {
-        connection
-            .prepare_cached("DELETE FROM said WHERE relation_key = ?1 AND source_key = ?2")?
-            .execute([key, source_key])?;
-        let lost = || damaged(format!("a source says the relation {key}, and it is not there"));
-        let relation = RelationRow::find(connection, key)?.ok_or_else(lost)?;
-        if is_said(connection, key)? {
-            context.changed("update", "relation", &key.to_string());
-            removal.kept += 1;
-        } else {
-            relations::delete(context, &relation)?;
-            ends.extend([relation.subject, relation.object]);
-            removal.deleted += 1;
+    for key in said_by(connection, source_key)? {
+        match unsay(context, key, source_key)? {
+            Unsaid::Kept => removal.kept += 1,
+            Unsaid::Deleted(entities) => {
+                ends.extend(entities);
+                removal.deleted += 1;
+            }
         }
     }
     delete_silent(connection, source_key)?;
     if message.removes_lone_entities {
         for key in ends {
-            removal.deleted_entities += u64::from(remove_if_lone(context, key)?);
+            removal.deleted_entities += u64::from(remove_if_lone(context, key, |_| Ok(true))?);
         }
     }
     Ok(removal)
+}
+
+/// Returns the relations that a source says.
+fn said_by(connection: &Connection, source_key: i64) -> Outcome<Vec<i64>> {
+    let mut statement =
+        connection.prepare_cached("SELECT relation_key FROM said WHERE source_key = ?1 ORDER BY relation_key")?;
+    Ok(statement.query_map([source_key], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What became of a relation that lost a source.
+enum Unsaid {
+    /// Others say it, too.
+    Kept,
+    /// Nothing said it any more; these were its ends.
+    Deleted([i64; 2]),
+}
+
+fn unsay(context: &mut Writing<'_>, key: i64, source_key: i64) -> Outcome<Unsaid> {
+    let connection = context.connection;
+    connection
+        .prepare_cached("DELETE FROM said WHERE relation_key = ?1 AND source_key = ?2")?
+        .execute([key, source_key])?;
+    let lost = || damaged(format!("a source says the relation {key}, and it is not there"));
+    let relation = RelationRow::find(connection, key)?.ok_or_else(lost)?;
+    if is_said(connection, key)? {
+        context.changed("update", "relation", &key.to_string());
+        return Ok(Unsaid::Kept);
+    }
+    relations::delete(context, &relation)?;
+    Ok(Unsaid::Deleted([relation.subject, relation.object]))
+}
+
+pub(super) fn replace(context: &mut Writing<'_>, message: &ReplaceSources) -> Outcome<ReplacedSources> {
+    let facts = || message.sources.iter().flat_map(|source| &source.relations);
+    check_count(message.sources.len() + facts().count())?;
+    for relation in facts() {
+        relations::check_new(context, relation)?;
+    }
+    let connection = context.connection;
+    let mut replaced = ReplacedSources::default();
+    let mut ends = BTreeSet::new();
+    for source in &message.sources {
+        replace_one(context, source, &mut replaced, &mut ends)?;
+    }
+    if message.removes_bare_entities {
+        for key in ends {
+            replaced.deleted_entities += u64::from(remove_if_lone(context, key, |entity| is_bare(connection, entity))?);
+        }
+    }
+    Ok(replaced)
+}
+
+fn replace_one(
+    context: &mut Writing<'_>,
+    SourceFacts { source, relations }: &SourceFacts,
+    replaced: &mut ReplacedSources,
+    ends: &mut BTreeSet<i64>,
+) -> Outcome<()> {
+    let connection = context.connection;
+    let before = match find(connection, source)? {
+        Some(key) => said_by(connection, key)?,
+        None => Vec::new(),
+    };
+    let mut labels = Labels::new(connection);
+    let mut said = HashSet::new();
+    for relation in relations {
+        let relation = NewRelation { sources: vec![source.clone()], ..relation.clone() };
+        match relations::upsert_if_clear(context, &mut labels, &relation)? {
+            Some(key) => drop(said.insert(key)),
+            None => replaced.refused += 1,
+        }
+    }
+    replaced.said += said.len() as u64;
+    // What it said is there, so it is there itself.
+    let Some(source_key) = find(connection, source)? else { return Ok(()) };
+    for key in before.into_iter().filter(|key| !said.contains(key)) {
+        match unsay(context, key, source_key)? {
+            Unsaid::Kept => replaced.kept += 1,
+            Unsaid::Deleted(entities) => {
+                ends.extend(entities);
+                replaced.deleted += 1;
+            }
+        }
+    }
+    delete_silent(connection, source_key)
+}
+
+/// Tells whether nothing but its label and name was ever said of an entity.
+fn is_bare(connection: &Connection, entity: &EntityRow) -> Outcome<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT payload_checksum IS NULL
+             AND NOT EXISTS (SELECT 1 FROM name WHERE entity_key = ?1 AND is_alias = 1)
+             AND NOT EXISTS (SELECT 1 FROM embedding WHERE entity_key = ?1)
+         FROM entity WHERE key = ?1",
+    )?;
+    Ok(statement.query_row([entity.key], |row| row.get(0))?)
+}
+
+pub(super) fn list(context: &Reading<'_>, message: &ListSources) -> Outcome<Vec<SourceId>> {
+    check_limit(message.limit)?;
+    let mut statement = context.connection.prepare_cached(
+        "SELECT id FROM source WHERE id >= ?1 AND (?2 IS NULL OR id < ?2) AND id > ?3 ORDER BY id LIMIT ?4",
+    )?;
+    let after = message.after.as_ref().map_or("", SourceId::as_str);
+    let end = prefix_end(&message.prefix);
+    let ids = statement.query_map(params![message.prefix, end, after, message.limit], |row| row.get::<_, String>(0))?;
+    ids.map(|id| stored_name::<Graph, _>(SourceId::new(id?))).collect()
 }
 
 fn is_said(connection: &Connection, relation_key: i64) -> Outcome<bool> {
@@ -132,7 +232,12 @@ fn is_said(connection: &Connection, relation_key: i64) -> Outcome<bool> {
     Ok(statement.query_row([relation_key], |row| row.get(0))?)
 }
 
-fn remove_if_lone(context: &mut Writing<'_>, key: i64) -> Outcome<bool> {
+/// Deletes an entity that has no relation left, where `may_go` says so.
+fn remove_if_lone(
+    context: &mut Writing<'_>,
+    key: i64,
+    may_go: impl FnOnce(&EntityRow) -> Outcome<bool>,
+) -> Outcome<bool> {
     let connection = context.connection;
     let has_relation: bool = connection
         .prepare_cached(
@@ -140,7 +245,7 @@ fn remove_if_lone(context: &mut Writing<'_>, key: i64) -> Outcome<bool> {
         )?
         .query_row([key], |row| row.get(0))?;
     let entity = EntityRow::require(connection, key)?;
-    if has_relation || !entity.is_live() {
+    if has_relation || !entity.is_live() || !may_go(&entity)? {
         return Ok(false);
     }
     delete::delete(context, entity)?;

@@ -3,16 +3,18 @@
 use larder_protocol::change::Change;
 use larder_protocol::graph::{
     AddAlias, CountGraph, DeclareEntityField, DeleteEntities, DeleteRelations, DeleteTriplet, DescribeSchema,
-    FindNeighborhood, FindNeighbors, FindPaths, FindRelations, FindShortestPath, FindSimilarEntities, GetDegree,
-    GetEmbedding, GetEntities, GetRelations, InvalidateRelations, ListEntities, LookUpEntities, MapRelations,
-    MergeEntities, RankEntities, RemoveAlias, RemoveSource, RenameEntity, SelectSubgraph, UndoMerge, UpsertEntities,
-    UpsertRelations,
+    FindMentions, FindNeighborhood, FindNeighbors, FindPaths, FindRelations, FindShortestPath, FindSimilarEntities,
+    GetDegree, GetEmbedding, GetEntities, GetRelations, InvalidateRelations, ListEntities, ListSources, LookUpEntities,
+    MapRelations, MergeEntities, RankEntities, RemoveAlias, RemoveSource, RenameEntity, ReplaceSources, SelectSubgraph,
+    UndoMerge, UpsertEntities, UpsertRelations,
 };
 use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use super::memory::GraphMemory;
-use super::{check, delete, embeddings, entities, lookup, merge, names, relations, similar, sources, traversal};
+use super::{
+    check, delete, embeddings, entities, lookup, mentions, merge, names, relations, similar, sources, traversal,
+};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
@@ -119,6 +121,9 @@ handlers! {
         make_room DeleteRelations => relations::delete_many;
         make_room DeleteTriplet => relations::delete_triplet;
         make_room RemoveSource => sources::remove;
+        write ReplaceSources => sources::replace;
+        on_thread ListSources => sources::list;
+        on_thread FindMentions => mentions::find;
         on_thread LookUpEntities => lookup::look_up;
         on_thread FindSimilarEntities => similar::find;
         in_place FindNeighbors => traversal::neighbors;

@@ -97,6 +97,7 @@ pub struct ReadContext<'a, S: Store> {
     pub memory: &'a S::Memory,
     /// Whether it runs on the caller's thread, where it may take about 200 µs; see [`Failure::TooLong`].
     pub is_in_place: bool,
+    pub(crate) process: &'a Process,
 }
 
 impl<S: Store> ReadContext<'_, S> {

@@ -619,7 +619,8 @@ fn context<'a, S: Store>(
     now: Timestamp,
     is_in_place: bool,
 ) -> ReadContext<'a, S> {
-    ReadContext { connection, now, settings: &shared.store_settings, memory: &shared.memory, is_in_place }
+    let (settings, memory) = (&shared.store_settings, &shared.memory);
+    ReadContext { connection, now, settings, memory, is_in_place, process: &shared.process }
 }
 
 /// Damage that a check found.

@@ -33,7 +33,7 @@ pub struct Process {
 impl Process {
     /// Tells whether the process behind `name` is gone. In doubt it lives.
     #[expect(clippy::disallowed_methods, reason = "a process file, not a store's file")]
-    fn is_dead(&self, name: &str) -> bool {
+    pub(crate) fn is_dead(&self, name: &str) -> bool {
         if name == self.name {
             return false;
         }

@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use larder_protocol::filter::Filter;
 use larder_protocol::limits::ANSWER_BYTES_MAX;
 use larder_protocol::vectors::{
-    CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, GetPoint, GetPoints,
-    ListPoints, Point, PointFields, PointPage, UpsertCounts, UpsertPoints,
+    CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter, DocumentPoints,
+    GetPoint, GetPoints, ListPoints, Point, PointFields, PointPage, ReplacePoints, ReplacedCounts, UpsertCounts,
+    UpsertPoints,
 };
 use larder_protocol::{CollectionName, DocumentId, Error as Kind, JsonText, PointId, Result};
 use rusqlite::types::Value as Sql;
@@ -34,6 +35,16 @@ pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertPoints) -> Outco
     check_count(points.len())?;
     let collection = collections::require(context.connection, name)?;
     check(context.settings, &collection, points)?;
+    put(context, name, &collection, points)
+}
+
+/// Puts points that were checked.
+fn put(
+    context: &mut Writing<'_>,
+    name: &CollectionName,
+    collection: &Collection,
+    points: &[Point],
+) -> Outcome<UpsertCounts> {
     let mut counts = UpsertCounts::default();
     for point in points {
         let slot = context.next_version().0.cast_signed();
@@ -51,9 +62,57 @@ pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertPoints) -> Outco
     Ok(counts)
 }
 
+pub(super) fn replace(context: &mut Writing<'_>, message: &ReplacePoints) -> Outcome<Vec<ReplacedCounts>> {
+    let ReplacePoints { collection: name, documents } = message;
+    check_count(documents.len() + documents.iter().map(|document| document.points.len()).sum::<usize>())?;
+    let collection = collections::require(context.connection, name)?;
+    check(context.settings, &collection, documents.iter().flat_map(|document| &document.points))?;
+    for DocumentPoints { document, points, .. } in documents {
+        if let Some(point) = points.iter().find(|point| point.document.as_ref() != Some(document)) {
+            let what = format!("point {:?}", point.id.as_str());
+            return Err(Kind::invalid(what, format!("it is not of the document {:?}", document.as_str())).into());
+        }
+    }
+    documents.iter().map(|document| replace_one(context, name, &collection, document)).collect()
+}
+
+fn replace_one(
+    context: &mut Writing<'_>,
+    name: &CollectionName,
+    collection: &Collection,
+    replaced: &DocumentPoints,
+) -> Outcome<ReplacedCounts> {
+    let stays: HashSet<&str> = replaced
+        .points
+        .iter()
+        .map(|point| point.id.as_str())
+        .chain(replaced.keep.iter().map(PointId::as_str))
+        .collect();
+    let mut found = of_document(context.connection, collection, &replaced.document)?;
+    found.retain(|(_, id)| !stays.contains(id.as_str()));
+    let deleted = delete_found(context, name, *collection, &found)?;
+    Ok(ReplacedCounts { put: put(context, name, collection, &replaced.points)?, deleted })
+}
+
+fn of_document(
+    connection: &Connection,
+    collection: &Collection,
+    document: &DocumentId,
+) -> Outcome<Vec<(Slot, String)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT slot, id FROM point WHERE collection_key = ?1 AND document = ?2")?;
+    let found =
+        statement.query_map(params![collection.key, document.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Checks what the types cannot.
-fn check(settings: &VectorsSettings, collection: &Collection, points: &[Point]) -> Result<()> {
-    let mut ids = HashSet::with_capacity(points.len());
+fn check<'a>(
+    settings: &VectorsSettings,
+    collection: &Collection,
+    points: impl IntoIterator<Item = &'a Point>,
+) -> Result<()> {
+    let mut ids = HashSet::new();
     for point in points {
         let what = || format!("point {:?}", point.id.as_str());
         collection.check(&what(), &point.vector)?;

@@ -4,7 +4,7 @@ use larder_protocol::change::Change;
 use larder_protocol::vectors::{
     ClearCollection, CountPoints, DeclareMetadataField, DeletePoints, DeletePointsByDocument, DeletePointsByFilter,
     DescribeCollection, DropCollection, ExplainSearch, GetPoint, GetPoints, ListCollections, ListPoints,
-    OpenCollection, SearchManyPoints, SearchPoints, UpsertPoints,
+    OpenCollection, ReplacePoints, SearchManyPoints, SearchPoints, UpsertPoints,
 };
 use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -121,6 +121,7 @@ handlers! {
         on_thread ListCollections => collections::list;
         write DeclareMetadataField => points::declare;
         write UpsertPoints => points::upsert;
+        write ReplacePoints => points::replace;
         make_room DeletePoints => points::delete;
         make_room DeletePointsByDocument => points::delete_by_document;
         make_room DeletePointsByFilter => points::delete_by_filter;

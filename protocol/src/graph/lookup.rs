@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::EntitySummary;
 use crate::full_text::TextQuery;
 use crate::message::message;
-use crate::names::{EntityName, Label};
+use crate::names::{EntityName, Label, SourceId};
 use crate::vectors::Vector;
 
 /// Finds entities by a text, best first.
@@ -65,3 +65,29 @@ pub struct FindSimilarEntities {
     pub limit: usize,
 }
 message!(Graph, FindSimilarEntities => Vec<EntityHit>, |m| size_of_val(m.embedding.as_slice()));
+
+/// Finds the sources that say something about named entities, now; best first: those whose facts name the most of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindMentions {
+    /// What the entities may be called, to the byte: names that nothing has are of no account. At most
+    /// [`MENTIONED_NAMES_MAX`](crate::limits::MENTIONED_NAMES_MAX).
+    pub names: Vec<String>,
+    /// Only sources whose ids begin so. Empty: all.
+    pub prefix: String,
+    /// How many of the newest facts of each entity to look at, on either side: 1 to 1,000.
+    pub facts_max: usize,
+    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: usize,
+}
+message!(Graph, FindMentions => Vec<Mention>, |m| m.names.iter().map(String::len).sum::<usize>() + m.prefix.len());
+
+/// A source that says something about entities.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mention {
+    /// Which.
+    pub source: SourceId,
+    /// The sum over its facts of how many of the entities each names, 1 or 2.
+    pub score: f64,
+    /// The first of those facts: subject, what is said, object.
+    pub fact: (EntitySummary, Label, EntitySummary),
+}

@@ -124,3 +124,60 @@ pub struct SourceRemoval {
     /// How many entities lost their last fact and went.
     pub deleted_entities: u64,
 }
+
+/// Makes what sources say exactly these facts; all in one write.
+///
+/// A fact that a source said before and no longer says loses it, and is deleted if nothing else says it. A fact whose ends
+/// cannot be told, since a name means several entities or a number none, is left out and counted. Sending it twice leaves the
+/// same state as sending it once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplaceSources {
+    /// Which sources, each once, with all that they say; together at most
+    /// [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX) facts and sources.
+    pub sources: Vec<SourceFacts>,
+    /// Whether entities go that thereby lose their last fact, and of which nothing but label and name was ever said.
+    pub removes_bare_entities: bool,
+}
+message!(Graph, ReplaceSources => ReplacedSources, |m| {
+    let bytes = |source: &SourceFacts| {
+        let facts: usize = source.relations.iter().map(NewRelation::size_bytes).sum();
+        size_of::<SourceFacts>() + source.source.as_str().len() + facts
+    };
+    m.sources.iter().map(bytes).sum::<usize>()
+});
+
+/// One source, and what it says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// Which.
+    pub source: SourceId,
+    /// What it says; sources that these name are of no account. Empty: nothing any more.
+    pub relations: Vec<NewRelation>,
+}
+
+/// What became of sources that were replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReplacedSources {
+    /// How many facts are said by them now.
+    pub said: u64,
+    /// How many were left out.
+    pub refused: u64,
+    /// How many they said and nothing says any more.
+    pub deleted: u64,
+    /// How many they said, and others still do.
+    pub kept: u64,
+    /// How many bare entities went.
+    pub deleted_entities: u64,
+}
+
+/// Lists sources that say anything, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListSources {
+    /// Only those whose ids begin so. Empty: all.
+    pub prefix: String,
+    /// Continue behind this one.
+    pub after: Option<SourceId>,
+    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: usize,
+}
+message!(Graph, ListSources => Vec<SourceId>, |m| m.prefix.len());

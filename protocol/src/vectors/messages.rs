@@ -34,6 +34,44 @@ pub struct UpsertCounts {
     pub replaced: u64,
 }
 
+/// Makes the points of documents exactly these, beside some that stay as they are; all or none. Answers for each document.
+///
+/// Points of a document that are neither put nor kept go. Sending it twice leaves the same state as sending it once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplacePoints {
+    /// Where.
+    pub collection: CollectionName,
+    /// Of which documents, each once; together at most [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX) points, each id once.
+    pub documents: Vec<DocumentPoints>,
+}
+message!(Vectors, ReplacePoints => Vec<ReplacedCounts>, |m| {
+    let bytes = |document: &DocumentPoints| {
+        let points: usize = document.points.iter().map(Point::size_bytes).sum();
+        size_of::<DocumentPoints>() + points + ids_bytes(&document.keep)
+    };
+    m.collection.as_str().len() + m.documents.iter().map(bytes).sum::<usize>()
+});
+
+/// One document of a [`ReplacePoints`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DocumentPoints {
+    /// Which.
+    pub document: DocumentId,
+    /// What is put; each names this document.
+    pub points: Vec<Point>,
+    /// Points that stay as they are, if they are there.
+    pub keep: Vec<PointId>,
+}
+
+/// What became of a document's points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReplacedCounts {
+    /// Those that were put.
+    pub put: UpsertCounts,
+    /// How many went.
+    pub deleted: u64,
+}
+
 /// Reads a point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetPoint {

@@ -13,6 +13,7 @@ mod statistics;
 mod values;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use larder_actors::embed_cache::{Backend, EmbedCache as Store, EmbedCacheSettings, MemoryCache};
@@ -75,12 +76,20 @@ pub struct EmbedCache {
     larder: Larder,
     time_to_live: Option<Duration>,
     tags: Result<Vec<Tag>, Kind>,
+    /// Labels of single values, in the place of those of all.
+    tags_by_key: Option<Arc<HashMap<CacheKey, Vec<Tag>>>>,
     deadline: Option<Duration>,
 }
 
 impl EmbedCache {
     pub(crate) fn new(larder: Larder) -> Self {
-        Self { larder, time_to_live: None, tags: Ok(Vec::new()), deadline: None }
+        Self { larder, time_to_live: None, tags: Ok(Vec::new()), tags_by_key: None, deadline: None }
+    }
+
+    /// Labels what is put through this handle by its key; what is not among them is not labelled.
+    pub(crate) fn tags_by_key(mut self, tags: HashMap<CacheKey, Vec<Tag>>) -> Self {
+        self.tags_by_key = Some(Arc::new(tags));
+        self
     }
 
     /// Hides what is put through this handle once `time_to_live` has passed.

@@ -2,6 +2,7 @@
 //!
 //! Always true: a file that is damaged or restarting is a miss to a reader, and an error to a writer.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use larder_actors::Result;
@@ -112,9 +113,36 @@ impl EmbedCache {
         self.state().memory.as_ref()?.get(key, now())
     }
 
-    /// Stores values of one producer, all or none but those that were overtaken, with the handle's options.
+    /// Stores values of one producer, all or none but those that were overtaken, with the handle's options. Values with
+    /// different labels are stored apart: of those all or none are stored.
     pub(super) async fn store(&self, producer: &Producer, puts: Vec<ValuePut>) -> Result<Vec<PutOutcome>> {
-        let (tags, now) = (self.tags.clone()?, now());
+        let Some(tags_by_key) = &self.tags_by_key else {
+            return self.store_tagged(producer, puts, self.tags.clone()?).await;
+        };
+        let mut groups: HashMap<&[Tag], (Vec<usize>, Vec<ValuePut>)> = HashMap::new();
+        let mut outcomes = vec![PutOutcome::Stored; puts.len()];
+        for (place, put) in puts.into_iter().enumerate() {
+            let tags = tags_by_key.get(&put.key).map_or(&[][..], Vec::as_slice);
+            let (places, group) = groups.entry(tags).or_default();
+            places.push(place);
+            group.push(put);
+        }
+        // All at once, so that they share their commits.
+        let stored = groups.into_iter().map(async |(tags, (places, group))| {
+            Ok::<_, larder_actors::Error>((places, self.store_tagged(producer, group, tags.to_vec()).await?))
+        });
+        for (places, stored) in futures::future::try_join_all(stored).await? {
+            for (place, outcome) in places.into_iter().zip(stored) {
+                if let Some(slot) = outcomes.get_mut(place) {
+                    *slot = outcome;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn store_tagged(&self, producer: &Producer, puts: Vec<ValuePut>, tags: Vec<Tag>) -> Result<Vec<PutOutcome>> {
+        let now = now();
         let expires = self.time_to_live.map(|time| now.saturating_add(time));
         if let Some(memory) = &self.state().memory {
             let stored = vec![PutOutcome::Stored; puts.len()];
@@ -148,7 +176,7 @@ impl EmbedCache {
         }
     }
 
-    pub(super) async fn remove_keys(&self, keys: Vec<CacheKey>) -> Result<u64> {
+    pub(crate) async fn remove_keys(&self, keys: Vec<CacheKey>) -> Result<u64> {
         match (self.settings().backend, &self.state().memory) {
             (Backend::Sqlite, _) => self.send(RemoveValues { keys }).await,
             (_, Some(memory)) => Ok(memory.remove(&keys, now())),
