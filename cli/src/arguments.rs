@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::failure::{Code, Failure};
 use crate::output::Output;
-use crate::{chat, check, completions, documents, export, graph, init, kv, snapshot, vectors};
+use crate::{chat, check, completions, documents, export, forget, graph, ingest, init, kv, search, snapshot, vectors};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -23,8 +23,9 @@ Exit codes:
 
 Examples:
   larder init data                      make a larder in ./data
+  larder -C data ingest notes           keep and index the texts below ./notes
+  larder -C data search what did we say about tea
   larder -C data kv put settings theme dark
-  larder -C data kv get settings theme
   larder -C data --json stats | jq .
   LARDER_FOLDER=data larder check";
 
@@ -51,6 +52,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Make a larder in a folder
     Init(init::Init),
+    /// Bring documents up to date with a folder of texts: passages, their words and embeddings
+    Ingest(ingest::Ingest),
+    /// Find the passages that fit a question best, by words, embeddings and facts
+    Search(search::Search),
+    /// Forget documents, a conversation or an owner, in every store
+    Forget(forget::Forget),
     /// Key-value state: get, put, delete and list
     #[command(subcommand)]
     Kv(kv::Command),

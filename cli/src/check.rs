@@ -4,20 +4,34 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use clap::Args;
-use larder::{CheckDepth, Finding};
+use larder::protocol::StoreName;
+use larder::{CheckDepth, Finding, Larder};
 use serde::Serialize;
 
+use crate::contexts::{self, Opened};
 use crate::failure::{Code, Failure};
 use crate::folder::Folder;
 use crate::output::{BAD, GOOD, Output};
 use crate::{progress, text};
 
-/// Reads every value against its checksum, unless told to be quick. Writers go on meanwhile.
+/// Reads every value against its checksum, and looks in every context for passages without vectors, and vectors and facts
+/// without passages. Writers go on meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// Only the structure of the files
     #[arg(long)]
     quick: bool,
+    /// Mend what does not agree between stores; damage within a store is for `larder restore`
+    #[arg(long, conflicts_with = "quick")]
+    repair: bool,
+}
+
+/// What does not agree between the stores of a context.
+#[derive(Debug, Serialize)]
+struct ContextReport {
+    context: String,
+    issues: Vec<String>,
+    is_repaired: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -25,6 +39,7 @@ struct Report {
     is_sound: bool,
     stores: Vec<String>,
     findings: Vec<Finding>,
+    contexts: Vec<ContextReport>,
     /// Damaged files that larder set aside, now or earlier, in the folder's `quarantine`.
     set_aside: Vec<String>,
 }
@@ -34,17 +49,35 @@ pub(crate) async fn run(check: Check, folder: &Folder, output: &mut Output) -> R
     let before = set_aside(folder);
     let larder = folder.open().await?;
     let progress = progress::spinner(output, "looking at every value");
-    let checked = larder.check(if check.quick { CheckDepth::Quick } else { CheckDepth::Full }).await;
+    let checked = look(&check, folder, &larder).await;
     larder.close().await;
     progress.finish_and_clear();
-    let findings = checked?.findings;
+    let (findings, contexts) = checked?;
     let after = set_aside(folder);
+    let is_whole = contexts.iter().all(|context| context.issues.is_empty() || context.is_repaired);
     // A damaged cache begins anew by itself when it is opened, and this was the opening.
-    let is_sound = findings.is_empty() && before == after;
+    let is_sound = findings.is_empty() && is_whole && before == after;
     let set_aside = after.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let stores = stores.iter().map(ToString::to_string).collect();
-    output.answer(&Report { is_sound, stores, findings, set_aside }, print)?;
+    output.answer(&Report { is_sound, stores, findings, contexts, set_aside }, print)?;
     if is_sound { Ok(()) } else { Err(Failure::Reported(Code::Damaged)) }
+}
+
+async fn look(check: &Check, folder: &Folder, larder: &Larder) -> Result<(Vec<Finding>, Vec<ContextReport>), Failure> {
+    let depth = if check.quick { CheckDepth::Quick } else { CheckDepth::Full };
+    let findings = larder.check(depth).await?.findings;
+    // Between stores that are damaged nothing can be said to agree.
+    if check.quick || !findings.is_empty() || !folder.has(StoreName::Documents) {
+        return Ok((findings, Vec::new()));
+    }
+    let mut contexts = Vec::new();
+    for name in larder.contexts().await? {
+        let Opened { context, .. } = contexts::open(larder, name.as_str()).await?;
+        let issues = if check.repair { context.repair().await? } else { context.check().await? };
+        let issues = issues.iter().map(ToString::to_string).collect();
+        contexts.push(ContextReport { context: name.to_string(), issues, is_repaired: check.repair });
+    }
+    Ok((findings, contexts))
 }
 
 fn set_aside(folder: &Folder) -> BTreeSet<OsString> {
@@ -57,6 +90,12 @@ fn print(output: &mut Output, report: &Report) -> Result<(), Failure> {
         let label = output.styled(BAD, "damaged");
         output.line(format!("{label} {store}: {}", text::line(what)))?;
     }
+    for ContextReport { context, issues, is_repaired } in &report.contexts {
+        let label = if *is_repaired { "mended".to_owned() } else { output.styled(BAD, "at odds") };
+        for issue in issues {
+            output.line(format!("{label} context {}: {}", text::line(context), text::line(issue)))?;
+        }
+    }
     for name in &report.set_aside {
         output.line(format!("set aside quarantine/{}", text::line(name)))?;
     }
@@ -67,6 +106,10 @@ fn print(output: &mut Output, report: &Report) -> Result<(), Failure> {
             if report.stores.is_empty() { "no store yet".to_owned() } else { report.stores.join(", ") }
         ));
     }
-    output.note("a store that is set aside comes back with `larder restore --store STORE SNAPSHOTS`");
+    if report.findings.is_empty() {
+        output.note("what is at odds is mended by `larder check --repair`");
+    } else {
+        output.note("a damaged store comes back with `larder restore --store STORE SNAPSHOTS`");
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use larder::protocol::documents::{
     CharSpan, GetDocument, GetDocumentText, IngestionState, NodeContent, Relationships, StoredDocument, StoredNode,
 };
+use larder::protocol::limits::PAGE_ROWS_MAX;
 use larder::protocol::{DocumentId, StoreName};
 use larder::{Larder, TextQuery};
 use serde::Serialize;
@@ -178,13 +179,23 @@ fn print_document(output: &mut Output, shown: &WithNodes) -> Result<(), Failure>
 
 async fn search(search: Search, folder: &Folder, output: &mut Output) -> Result<(), Failure> {
     let Some(larder) = folder.open_store(StoreName::Documents).await? else { return Ok(()) };
-    let query = TextQuery::words(search.text.join(" "));
-    let hits = larder.documents().search(query).limit(search.limit.min(larder::protocol::limits::PAGE_ROWS_MAX)).await;
+    let found = print_found(&larder, search.text.join(" "), search.limit, output).await;
     larder.close().await;
-    let rows = hits?
+    found
+}
+
+/// Prints the passages that hold all of the words, best first.
+pub(crate) async fn print_found(
+    larder: &Larder,
+    words: String,
+    limit: usize,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let hits = larder.documents().search(TextQuery::words(words)).limit(limit.min(PAGE_ROWS_MAX)).await?;
+    let rows = hits
         .into_iter()
         .map(|hit| Ok(HitRow { score: hit.score, snippet: hit.snippet, node: NodeRow::from(hit.found) }));
-    list::print(output, search.limit, futures::stream::iter(rows)).await
+    list::print(output, limit, futures::stream::iter(rows)).await
 }
 
 /// A passage that was found.

@@ -39,7 +39,7 @@ pub(crate) async fn run(init: Init, place: &Place, output: &mut Output) -> Resul
             return output.line(format!("{} was a larder already", text::line(&folder)));
         }
         output.line(format!("made a larder in {}", text::line(&folder)))?;
-        output.note(format!("put something in it: larder -C {} kv put settings theme dark", text::word(&folder)));
+        output.note(format!("put something in it: larder -C {} ingest FOLDER", text::word(&folder)));
         Ok(())
     })
 }

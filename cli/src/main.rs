@@ -10,18 +10,22 @@ mod arguments;
 mod chat;
 mod check;
 mod completions;
+mod contexts;
 mod documents;
 mod embed_cache;
 mod export;
 mod failure;
 mod folder;
+mod forget;
 mod graph;
+mod ingest;
 mod init;
 mod json;
 mod kv;
 mod list;
 mod output;
 mod progress;
+mod search;
 mod snapshot;
 mod stats;
 mod table;
@@ -57,6 +61,9 @@ async fn run(arguments: Arguments, output: &mut Output) -> Result<(), Failure> {
     let place = Place { named: arguments.folder };
     match arguments.command {
         Command::Init(init) => init::run(init, &place, output).await,
+        Command::Ingest(ingest) => ingest::run(ingest, &place.folder()?, output).await,
+        Command::Search(search) => search::run(search, &place.folder()?, output).await,
+        Command::Forget(forget) => forget::run(forget, &place.folder()?, output).await,
         Command::Kv(command) => kv::run(command, &place.folder()?, output).await,
         Command::Docs(command) => documents::run(command, &place.folder()?, output).await,
         Command::Chat(command) => chat::run(command, &place.folder()?, output).await,

@@ -28,6 +28,16 @@ pub(crate) fn counter(output: &Output, what: &str) -> ProgressBar {
     }
 }
 
+/// Returns a bar for so many items, the newest of them named behind it.
+pub(crate) fn bar(output: &Output, items: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {eta} {msg}");
+    let bar = ProgressBar::with_draw_target(Some(items), target(output));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
 /// indicatif draws nothing where standard error is no terminal.
 fn target(output: &Output) -> ProgressDrawTarget {
     if output.is_json() || output.is_quiet() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() }

@@ -1,4 +1,4 @@
-//! The arrows between crates: user → `larder` → `larder-actors` → `larder-protocol`, read from `cargo metadata`.
+//! The arrows between crates: user, or `larder-cli` → `larder` → `larder-actors` → `larder-protocol`, read from `cargo metadata`.
 
 use std::process::Command;
 
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::{assert_kept, root};
 
-/// The three product crates, lowest first: each may depend on those before it, never on one after it.
-const LAYERS: [&str; 3] = ["larder-protocol", "larder-actors", "larder"];
+/// The product crates, lowest first: each may depend on those before it, never on one after it.
+const LAYERS: [&str; 4] = ["larder-protocol", "larder-actors", "larder", "larder-cli"];
 
 /// What a layer must not name in its manifest: (layer, crate, also as a development dependency).
-const FORBIDDEN: [(&str, &str, bool); 6] = [
+const FORBIDDEN: [(&str, &str, bool); 10] = [
     // The protocol is plain data: bindings and other engines take it without a runtime or a database.
     ("larder-protocol", "tokio", true),
     ("larder-protocol", "kameo", true),
@@ -19,6 +19,11 @@ const FORBIDDEN: [(&str, &str, bool); 6] = [
     // The runtime never writes SQL; its tests may look into a closed file.
     ("larder", "rusqlite", false),
     ("larder", "libsqlite3-sys", false),
+    // The tool does what any program could, through the public API alone.
+    ("larder-cli", "larder-protocol", true),
+    ("larder-cli", "larder-actors", true),
+    ("larder-cli", "kameo", true),
+    ("larder-cli", "rusqlite", true),
 ];
 
 #[test]
@@ -73,9 +78,12 @@ fn arrows_broken(metadata: &Value) -> Vec<String> {
             broken.push(format!("{name} is no layer, so it needs `publish = false`"));
         }
     }
-    for (above, below) in
-        [("larder", "larder-actors"), ("larder", "larder-protocol"), ("larder-actors", "larder-protocol")]
-    {
+    for (above, below) in [
+        ("larder-cli", "larder"),
+        ("larder", "larder-actors"),
+        ("larder", "larder-protocol"),
+        ("larder-actors", "larder-protocol"),
+    ] {
         let mut named = packages(metadata).filter(|package| text(package, "name") == above);
         if !named.any(|package| package["dependencies"].as_array().into_iter().flatten().any(|d| d["name"] == below)) {
             broken.push(format!("{above} must depend on {below}"));
@@ -135,6 +143,7 @@ fn sound_workspace() -> Value {
                 depends("larder-actors"), depends("larder-protocol"), json!({ "name": "rusqlite", "kind": "dev" }),
                 json!({ "name": "larder", "kind": "dev" }),
             ]),
+            package("larder-cli", Value::Null, vec![depends("larder"), depends("clap")]),
             package("larder-faults", json!([]), vec![depends("larder"), depends("rusqlite")]),
         ],
     })
@@ -152,6 +161,8 @@ fn arrows_control_names_each_broken_rule() {
     const PROTOCOL: usize = 0;
     const ACTORS: usize = 1;
     const LARDER: usize = 2;
+    const CLI: usize = 3;
+    const FAULTS: usize = 4;
     assert_eq!(arrows_broken(&sound_workspace()), Vec::<String>::new());
     for (package, name, kind, expected) in [
         (PROTOCOL, "tokio", Value::Null, "larder-protocol must not depend on tokio"),
@@ -162,12 +173,15 @@ fn arrows_control_names_each_broken_rule() {
         (LARDER, "larder", Value::Null, "larder depends on larder, against the arrows"),
         (ACTORS, "larder", json!("dev"), "larder-actors depends on larder, against the arrows"),
         (LARDER, "larder-faults", json!("dev"), "larder depends on larder-faults, against the arrows"),
+        (LARDER, "larder-cli", json!("dev"), "larder depends on larder-cli, against the arrows"),
+        (CLI, "rusqlite", json!("dev"), "larder-cli must not depend on rusqlite"),
+        (CLI, "larder-actors", Value::Null, "larder-cli must not depend on larder-actors"),
     ] {
         assert_eq!(arrows_broken(&with_dependency(package, name, &kind)), [expected]);
     }
 
     let mut published = sound_workspace();
-    published["packages"][3]["publish"] = Value::Null;
+    published["packages"][FAULTS]["publish"] = Value::Null;
     assert_eq!(arrows_broken(&published).len(), 2, "it depends on a layer, and it is published");
 
     let mut cut = sound_workspace();
@@ -186,7 +200,7 @@ fn arrows_control_names_each_broken_rule() {
 fn default_members_control_names_the_crate_left_out() {
     assert_eq!(default_members_missing(&sound_workspace()), Vec::<String>::new());
     let mut workspace = sound_workspace();
-    workspace["workspace_default_members"] = json!(["larder", "larder-protocol"]);
+    workspace["workspace_default_members"] = json!(["larder", "larder-protocol", "larder-cli"]);
     let missing = default_members_missing(&workspace);
     assert!(missing.len() == 1 && missing[0].contains("lacks larder-actors"), "{missing:?}");
 }
