@@ -10,6 +10,8 @@ mod backup;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod context;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod documents;

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentHash, IngestionPlan, StoredDocument, StoredNode};
 use crate::filter::Filter;
-use crate::full_text::TextQuery;
 use crate::message::message;
 use crate::names::{ContextName, DocumentId, NodeId, SessionId};
 
@@ -99,20 +98,22 @@ message!(Documents, ReadPassages => Vec<Option<StoredNode>>, |m| {
     ids + m.filter.as_ref().map_or(0, Filter::size_bytes)
 });
 
-/// Finds nodes of a context's documents by their texts, best first, without reading them.
+/// Finds nodes of a context's documents that hold any of some words, best first, without reading them.
+///
+/// Words that stand in very many texts are left out where rarer ones are there: they would cost most and say least.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchPassages {
     /// Of which.
     pub context: ContextName,
-    /// What to look for.
-    pub query: TextQuery,
+    /// What to look for: at most [`QUERY_WORDS_MAX`](crate::limits::QUERY_WORDS_MAX).
+    pub words: Vec<String>,
     /// Only nodes whose metadata this is true of.
     pub filter: Option<Filter>,
     /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
     pub limit: usize,
 }
 message!(Documents, SearchPassages => Vec<PassageHit>, |m| {
-    m.query.size_bytes() + m.filter.as_ref().map_or(0, Filter::size_bytes)
+    m.words.iter().map(String::len).sum::<usize>() + m.filter.as_ref().map_or(0, Filter::size_bytes)
 });
 
 /// A node that a search found.

@@ -89,8 +89,15 @@ impl Context {
     }
 
     async fn forget_in_task(&self, subject: IntentSubject) -> Result<ForgetReceipt> {
+        let patience = Patience::new(self.inner.options.wait_max);
+        // In the caller's own future: one who goes away while waiting has begun nothing.
+        let held = self.hold(std::slice::from_ref(&subject), &patience).await?;
         let context = self.clone();
-        self.in_task(async move { context.forget_subject(&context.own_target(), &subject).await }).await
+        self.in_task(async move {
+            let _held = held;
+            context.forget_held(&context.own_target(), &subject, patience).await
+        })
+        .await
     }
 
     /// Forgets many documents, several at once.
@@ -113,8 +120,17 @@ impl Context {
     }
 
     async fn forget_subject(&self, target: &Target, subject: &IntentSubject) -> Result<ForgetReceipt> {
-        let mut patience = Patience::new(self.inner.options.wait_max);
+        let patience = Patience::new(self.inner.options.wait_max);
         let _held = self.hold(std::slice::from_ref(subject), &patience).await?;
+        self.forget_held(target, subject, patience).await
+    }
+
+    async fn forget_held(
+        &self,
+        target: &Target,
+        subject: &IntentSubject,
+        mut patience: Patience,
+    ) -> Result<ForgetReceipt> {
         let mut receipt = ForgetReceipt::default();
         loop {
             let message = BeginForgets { context: target.name.clone(), subjects: vec![subject.clone()] };

@@ -191,7 +191,8 @@ impl<'a> ContextIngestion<'a> {
         self
     }
 
-    /// Makes nodes of each document that is new or changed, with `transform`, and ingests them.
+    /// Makes nodes of each document that is new or changed, with `transform`, and ingests them. `transform` runs on the caller's
+    /// thread, between what waits.
     ///
     /// What `transform`, the embedder or the extractor fails for, and what the store refuses, is recorded with its document, whose
     /// earlier content stays, and the others go on. If the future is dropped, documents that are committed are still finished.
@@ -201,7 +202,7 @@ impl<'a> ContextIngestion<'a> {
     /// cannot follow. No further document is taken then; what was done by then stays, and the next run goes on behind it.
     pub async fn run<E: fmt::Display>(
         self,
-        transform: impl AsyncFn(&Document) -> Result<Vec<Node>, E>,
+        transform: impl Fn(&Document) -> Result<Vec<Node>, E>,
     ) -> Result<ContextReport> {
         let Self { context, mut sources, belonging, missing_below, concurrency, on_progress } = self;
         if let Some(owner) = &belonging.owner {
@@ -279,7 +280,7 @@ async fn take_page(
 async fn ingest_page<E: fmt::Display>(
     context: &Context,
     page: Vec<Document>,
-    transform: &impl AsyncFn(&Document) -> Result<Vec<Node>, E>,
+    transform: &impl Fn(&Document) -> Result<Vec<Node>, E>,
     belonging: &Belonging,
     tally: &Mutex<Tally<'_>>,
 ) -> Result<()> {
@@ -290,7 +291,7 @@ async fn ingest_page<E: fmt::Display>(
             note(tally, &document.id, &IngestOutcome::Unchanged, NodeCounts::default());
             continue;
         }
-        match transform(&document).await {
+        match transform(&document) {
             Ok(nodes) => {
                 let size = document.size_bytes() + nodes.iter().map(Node::size_bytes).sum::<usize>();
                 if !batch.is_empty() && (nodes_count + nodes.len() > BATCH_NODES || bytes + size > BATCH_BYTES) {

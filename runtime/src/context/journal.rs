@@ -67,14 +67,19 @@ impl Context {
     /// # Errors
     /// The documents store's own, when nothing is committed; [`Unfinished`](Kind::Unfinished) when another store cannot follow.
     pub(super) async fn commit(&self, prepared: Vec<Prepared>) -> Result<Vec<Committed>> {
+        let subjects: Vec<_> = prepared.iter().map(|prepared| IntentSubject::Document(prepared.id().clone())).collect();
+        let patience = Patience::new(self.inner.options.wait_max);
+        // In the caller's own future: one who goes away while waiting has begun nothing, and what is begun is in order.
+        let held = self.hold(&subjects, &patience).await?;
         let context = self.clone();
-        self.in_task(async move { context.commit_all(prepared).await }).await
+        self.in_task(async move {
+            let _held = held;
+            context.commit_all(prepared, patience).await
+        })
+        .await
     }
 
-    async fn commit_all(&self, prepared: Vec<Prepared>) -> Result<Vec<Committed>> {
-        let subjects: Vec<_> = prepared.iter().map(|prepared| IntentSubject::Document(prepared.id().clone())).collect();
-        let mut patience = Patience::new(self.inner.options.wait_max);
-        let _held = self.hold(&subjects, &patience).await?;
+    async fn commit_all(&self, prepared: Vec<Prepared>, mut patience: Patience) -> Result<Vec<Committed>> {
         let mut committed: Vec<Option<Committed>> = prepared.iter().map(|_| None).collect();
         let mut open: Vec<(usize, Prepared)> = prepared.into_iter().enumerate().collect();
         while !open.is_empty() {

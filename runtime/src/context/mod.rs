@@ -66,7 +66,7 @@ const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 ///     Document::new("cats.md")?.with_text("Cats sleep a lot. They purr."),
 ///     Document::new("tea.md")?.with_text("Tea is a drink."),
 /// ];
-/// let sentences = async |file: &Document| {
+/// let sentences = |file: &Document| {
 ///     let text = file.text.clone().unwrap_or_default();
 ///     text.split_inclusive('.').enumerate().map(|(n, part)| Node::text(format!("{}#{n}", file.id), part.trim())).collect::<Result<Vec<_>, _>>()
 /// };

@@ -162,16 +162,19 @@ impl Context {
         if let [_] = drafts {
             return Ok(vec![Err(failure)]);
         }
-        let alone = texts.iter().zip(&documents).map(async |(texts, id)| {
-            let texts: Vec<(&str, &DocumentId)> = texts.iter().map(|text| (*text, *id)).collect();
-            match self.embed(&texts).await {
-                Ok(vectors) => Ok(Ok(vectors)),
-                Err(error) if is_of_program(&error) => Ok(Err(reason(&error))),
-                Err(error) => Err(error),
-            }
-        });
+        let alone: Vec<_> = drafts.iter().map(|draft| self.embed_alone(draft)).collect();
         let embedded: Vec<Result<_>> = futures::stream::iter(alone).buffered(ALONE_AT_ONCE).collect().await;
         embedded.into_iter().collect()
+    }
+
+    async fn embed_alone(&self, draft: &Draft) -> Result<Result<Vec<Vector>, String>> {
+        let id = &draft.source.document.id;
+        let texts: Vec<(&str, &DocumentId)> = draft.texts().map(|text| (text, id)).collect();
+        match self.embed(&texts).await {
+            Ok(vectors) => Ok(Ok(vectors)),
+            Err(error) if is_of_program(&error) => Ok(Err(reason(&error))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Embeds texts, each for its document: from the cache, or by the embedder.

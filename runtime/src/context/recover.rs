@@ -21,6 +21,11 @@ impl Context {
         self.in_task(async move { context.recover_all().await }).await
     }
 
+    /// Waits until no task of this process is at work on any document: calls whose callers went away are finished then, too.
+    pub async fn settle(&self) {
+        subjects::settle(&self.inner.larder).await;
+    }
+
     async fn recover_all(&self) -> Result<u64> {
         let mut count = 0;
         let mut after = None;

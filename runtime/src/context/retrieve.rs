@@ -14,7 +14,6 @@ use larder_actors::{Error, Result};
 use larder_protocol::chat::ChatMessage;
 use larder_protocol::documents::{PassageHit, ReadPassages, SearchPassages, StoredNode};
 use larder_protocol::filter::Filter;
-use larder_protocol::full_text::TextQuery;
 use larder_protocol::graph::{FindMentions, Mention};
 use larder_protocol::limits::PAGE_ROWS_MAX;
 use larder_protocol::vectors::{Hit, PointFields, SearchOptions, SearchPoints, Vector};
@@ -36,8 +35,8 @@ const FACTS_EACH: usize = 64;
 
 /// A retrieval in the making: options are chained, then it is awaited as it stands.
 ///
-/// Three ways look for candidates: embeddings near to the question's (vectors), words that it has (full text, BM25; any of them,
-/// without those that stand everywhere), and facts about entities that it names (graph). Each gives a ranked list; a passage's
+/// Three ways look for candidates: embeddings near to the question's (vectors), words that it has (full text, BM25; any of the
+/// rarest of them), and facts about entities that it names (graph). Each gives a ranked list; a passage's
 /// score is the sum of `1 / (60 + rank)` over the lists that it is in (reciprocal-rank fusion), so that what several ways find
 /// comes first. Passages of one score come in the order of their ids.
 ///
@@ -288,9 +287,8 @@ impl Retrieve {
         if !self.ways.words || words.is_empty() {
             return Ok(Vec::new());
         }
-        let query = TextQuery::default().either_words(words);
         let (context, filter) = (self.context.inner.name.clone(), self.filter.clone());
-        self.context.send(SearchPassages { context, query, filter, limit }).await
+        self.context.send(SearchPassages { context, words, filter, limit }).await
     }
 
     async fn said(&self, limit: usize) -> Result<Vec<Mention>> {

@@ -54,6 +54,18 @@ pub(super) async fn hold(larder: &Larder, subjects: &[IntentSubject]) -> Held {
     }
 }
 
+/// Waits until nothing is held.
+pub(super) async fn settle(larder: &Larder) {
+    loop {
+        let mut freed = std::pin::pin!(larder.subjects().freed.notified());
+        freed.as_mut().enable();
+        if larder.subjects().held().is_empty() {
+            return;
+        }
+        freed.await;
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let subjects = self.larder.subjects();
