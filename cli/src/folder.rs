@@ -115,6 +115,7 @@ pub(crate) fn settings(path: &Path) -> Settings {
         &mut settings.graph.common,
         &mut settings.embed_cache.common,
     ] {
+        common.keeps_tokenizer = true;
         common.deadline = DEADLINE;
         common.reader_age_max = DEADLINE;
         common.queue_bytes_max = 1 << 30;

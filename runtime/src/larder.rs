@@ -788,5 +788,6 @@ fn shutting_down(store: StoreName) -> Error {
 
 /// What a check says of a store that is too damaged to be started or read.
 fn damage(store: StoreName, error: Error) -> Result<Finding> {
-    if error.class() == Class::Corrupt { Ok(Finding { store, what: error.to_string() }) } else { Err(error) }
+    let is_damage = error.class() == Class::Corrupt || error.is_damage();
+    if is_damage { Ok(Finding { store, what: error.to_string() }) } else { Err(error) }
 }

@@ -76,6 +76,10 @@ impl Store for Chat {
         })
     }
 
+    fn set_tokenizer(settings: &mut ChatSettings, tokenizer: Tokenizer) {
+        settings.tokenizer = tokenizer;
+    }
+
     fn memory(_settings: &ChatSettings, _exclusive: bool) {}
 
     fn committed(_memory: &(), _changes: &[Change]) {}

@@ -67,6 +67,10 @@ impl Store for Documents {
         Some(text_index::declaration(settings))
     }
 
+    fn set_tokenizer(settings: &mut DocumentsSettings, tokenizer: Tokenizer) {
+        settings.tokenizer = tokenizer;
+    }
+
     fn memory(_settings: &DocumentsSettings, _exclusive: bool) {}
 
     fn committed(_memory: &(), _changes: &[Change]) {}

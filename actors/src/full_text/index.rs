@@ -34,13 +34,12 @@ impl TextIndex {
     /// When SQLite fails; the index is then as it was.
     pub fn prepare(&self, connection: &mut Connection) -> rusqlite::Result<()> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found: Option<String> = transaction
-            .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [self.table], |row| row.get(0))
-            .optional()?;
-        let is_ours = |sql: &String| TOKENIZERS.iter().any(|&tokenizer| *sql == self.made_by(tokenizer));
+        let found = self.declared(&transaction)?;
         match found {
             Some(sql) if sql == self.made_by(self.tokenizer) => return Ok(()),
-            Some(sql) if is_ours(&sql) => transaction.execute_batch(&format!("DROP TABLE {}", self.table))?,
+            Some(sql) if self.maker(&sql).is_some() => {
+                transaction.execute_batch(&format!("DROP TABLE {}", self.table))?
+            }
             // Something else under its name: the file is refused when its schema is verified.
             Some(_) => return Ok(()),
             None => {}
@@ -51,6 +50,24 @@ impl TextIndex {
         transaction.execute_batch(&format!("INSERT INTO {table} ({table}, rank) VALUES ('usermerge', 2)"))?;
         transaction.execute_batch(&format!("INSERT INTO {table} (rowid, {columns}) {rows}"))?;
         transaction.commit()
+    }
+
+    /// Returns which tokenizer made the index that is there; `None` where none is.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn tokenizer_found(&self, connection: &Connection) -> rusqlite::Result<Option<Tokenizer>> {
+        Ok(self.declared(connection)?.and_then(|sql| self.maker(&sql)))
+    }
+
+    fn declared(&self, connection: &Connection) -> rusqlite::Result<Option<String>> {
+        let sql = "SELECT sql FROM sqlite_schema WHERE name = ?1";
+        connection.query_row(sql, [self.table], |row| row.get(0)).optional()
+    }
+
+    /// Returns the tokenizer by which `sql` makes the index.
+    fn maker(&self, sql: &str) -> Option<Tokenizer> {
+        TOKENIZERS.into_iter().find(|&tokenizer| sql == self.made_by(tokenizer))
     }
 
     /// Merges a few segments, and returns whether there may be more to merge. A search reads every segment, and FTS5 by itself

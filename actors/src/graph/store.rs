@@ -74,6 +74,10 @@ impl Store for Graph {
         })
     }
 
+    fn set_tokenizer(settings: &mut GraphSettings, tokenizer: Tokenizer) {
+        settings.tokenizer = tokenizer;
+    }
+
     fn memory(settings: &GraphSettings, _exclusive: bool) -> GraphMemory {
         GraphMemory::new(settings)
     }

@@ -14,7 +14,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-use larder_protocol::{Error as Kind, StoreName};
+use larder_protocol::{Error as Kind, StoreName, Tokenizer};
 
 use super::checkpoint::{self, CheckpointMode};
 use super::migration::{self, FileSchema, Identity};
@@ -214,7 +214,19 @@ impl StoreFile {
         Ok(())
     }
 
+    /// Returns which tokenizer made the full-text index of the file; `None` where there is none, or no file that can be read.
+    #[must_use]
+    pub fn tokenizer_found(&self) -> Option<Tokenizer> {
+        let index = self.text_index.filter(|_| self.path.exists())?;
+        index.tokenizer_found(&self.onlooker().ok()?).ok()?
+    }
+
     fn identify(&self) -> Result<Identity> {
+        migration::identify(&self.onlooker()?, &self.schema, &self.path.display().to_string())
+    }
+
+    /// Opens a connection that leaves the file, and what is beside it, as they are.
+    fn onlooker(&self) -> Result<Connection> {
         // Whoever opens a file in WAL mode makes its siblings, and only who may write removes them again. Where siblings
         // are there already, they may hold what belongs into the file: then it is only read, and they stay as they are.
         let has_siblings = ["-wal", "-journal"].iter().any(|suffix| {
@@ -227,7 +239,7 @@ impl StoreFile {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_siblings)
             .map_err(|e| self.failure("identifying its file", e))?;
-        migration::identify(&connection, &self.schema, &self.path.display().to_string())
+        Ok(connection)
     }
 
     fn initialise(&self, connection: &mut Connection, identity: Identity) -> rusqlite::Result<()> {

@@ -26,7 +26,7 @@ use super::fairness::{IN_PLACE_READ_COST, MEMORY_READ_COST, let_others_run};
 use super::job::WriteJob;
 use super::maintenance::Swept;
 use super::readers::{self, Readers, ThreadRead};
-use super::shared::{Custody, Replacement, StoreOpening, StoreShared, shared};
+use super::shared::{Custody, Replacement, StoreOpening, StoreShared, presence_path, shared, store_file};
 use super::status::{StoreObservation, StoreState};
 use super::subscription::Notices;
 use super::ticket::{CalledOff, Ticket};
@@ -34,6 +34,7 @@ use super::writer::{Beginning, Close, Flush, Maintain, Replace, Rewrite, SetAsid
 use super::{ReadHandler, ReadLane, Store, WriteHandler, changes, group};
 use crate::error::{Error, Result};
 use crate::sqlite::checkpoint::{self, CheckpointMode, next_checkpoint};
+use crate::sqlite::presence::Presence;
 use crate::sqlite::{connection, fault};
 
 /// Slices of maintenance before a file is written anew: they sweep some ten million rows.
@@ -91,7 +92,8 @@ impl<S: Store> StoreHandle<S> {
     /// When the file is refused or cannot be opened; nothing runs then.
     pub async fn start<P: kameo::Actor>(supervisor: &ActorRef<P>, opening: StoreOpening<S>) -> Result<Self> {
         let (runtime, (limit, window)) = (opening.runtime.clone(), opening.restart_limit);
-        let shared = Arc::new(shared(opening));
+        let adjusted = runtime.spawn_blocking(move || with_tokenizer_found(opening)).await;
+        let shared = Arc::new(shared(adjusted.map_err(|lost| failed::<S>(lost.to_string()))?));
         let settings = shared.settings.clone();
         let opened = Arc::clone(&shared);
         let beginning = runtime.spawn_blocking(move || {
@@ -607,6 +609,22 @@ impl<S: Store> StoreHandle<S> {
             kind => kind,
         }
     }
+}
+
+/// Returns the opening with the tokenizer that made the index which is there, where that is to be kept.
+fn with_tokenizer_found<S: Store>(mut opening: StoreOpening<S>) -> StoreOpening<S> {
+    if !opening.settings.keeps_tokenizer {
+        return opening;
+    }
+    // Nobody replaces the file while it is looked at; where somebody does just now, opening it says so.
+    let presence = (!opening.is_exclusive).then(|| Presence::shared(&presence_path(&opening.folder, S::NAME)));
+    let file = store_file::<S>(&opening.folder, &opening.settings, &opening.store_settings);
+    if !matches!(presence, Some(Err(_)))
+        && let Some(tokenizer) = file.tokenizer_found()
+    {
+        S::set_tokenizer(&mut opening.store_settings, tokenizer);
+    }
+    opening
 }
 
 fn failed<S: Store>(reason: String) -> Kind {

@@ -49,7 +49,7 @@ pub use status::{LatencySummary, StoreEvent, StoreObservation, StoreState};
 pub use subscription::Notices;
 
 use larder_protocol::change::Change;
-use larder_protocol::{Message, StoreName};
+use larder_protocol::{Message, StoreName, Tokenizer};
 
 use crate::full_text::TextIndex;
 use crate::sqlite::migration::{FileSchema, Migration};
@@ -74,6 +74,9 @@ pub trait Store: Sized + Send + Sync + 'static {
     fn text_index(_settings: &Self::Settings) -> Option<TextIndex> {
         None
     }
+
+    /// Sets what takes texts apart.
+    fn set_tokenizer(_settings: &mut Self::Settings, _tokenizer: Tokenizer) {}
 
     /// Returns the state in memory of a store just opened. `exclusive`: no other process can change the file.
     fn memory(settings: &Self::Settings, exclusive: bool) -> Self::Memory;

@@ -37,6 +37,9 @@ pub struct StoreSettings {
     pub reader_age_max: Duration,
     /// Where short reads run: `true` (the default) on the caller's thread, `false` on the reader threads.
     pub reads_in_place: bool,
+    /// Whether a full-text index that is there stays as another tokenizer than this store's setting made it, and searches go by
+    /// that. Default `false`. Set it in tools that open a folder without the settings of the application that made it.
+    pub keeps_tokenizer: bool,
     /// When the WAL is moved into the main file.
     pub checkpoint: CheckpointSettings,
     /// Largest WAL in bytes, 1 MiB to 1 TiB. Default 1 GiB. It only grows past the checkpoint limits while a reader
@@ -74,6 +77,7 @@ impl Default for StoreSettings {
             reader_threads: 2,
             reader_age_max: Duration::from_secs(10),
             reads_in_place: true,
+            keeps_tokenizer: false,
             checkpoint: CheckpointSettings::default(),
             wal_bytes_max: 1 << 30,
             idempotency_kept: Duration::from_secs(24 * 3600),

@@ -83,6 +83,10 @@ impl Store for Vectors {
         })
     }
 
+    fn set_tokenizer(settings: &mut VectorsSettings, tokenizer: Tokenizer) {
+        settings.tokenizer = tokenizer;
+    }
+
     fn memory(settings: &VectorsSettings, _exclusive: bool) -> VectorsMemory {
         VectorsMemory::new(settings)
     }

@@ -10,9 +10,9 @@ use crate::support::Tool;
 const HOSTILE: &str =
     "--x\u{1b}[2J\u{7}\u{9b}31m\nb\t\r\u{202e}'; DROP TABLE entry; --/../../etc/passwd\u{1b}]0;owned\u{7}";
 
-/// What no line for a terminal may hold.
+/// What nothing for a terminal may hold, beside line breaks and tabs.
 fn is_hostile(c: char) -> bool {
-    (c.is_control() && c != '\n') || c == '\u{202e}' || c == '\u{9b}'
+    (c.is_control() && !matches!(c, '\n' | '\t')) || c == '\u{202e}' || c == '\u{9b}'
 }
 
 fn fill(tool: &Tool) {

@@ -27,7 +27,7 @@ fn values_are_put_read_listed_and_deleted() {
     assert_eq!(list.lines().count(), 3);
     assert_eq!(
         tool.json(["kv", "list"]),
-        [serde_json::json!({ "name": "settings", "entry_count": 6, "value_bytes": 48 })]
+        [serde_json::json!({ "name": "settings", "entry_count": 6, "value_bytes": 39 })]
     );
 
     tool.on_data(["kv", "delete", "settings", "word"]).done();
