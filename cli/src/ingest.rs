@@ -208,7 +208,7 @@ async fn bring(ingest: &Ingest, context: &Context, sources: Sources, output: &mu
         bar.set_position(progress.documents_done);
         bar.set_message(text::preview(progress.document.as_str(), 60));
     });
-    let report = ingestion.run(async |document: &Document| sources.nodes(document)).await;
+    let report = ingestion.run(|document: &Document| sources.nodes(document)).await;
     bar.finish_and_clear();
     let ContextReport { inserted, updated, unchanged, failed, nodes, .. } = report?;
     let forgotten = if ingest.prune { prune(context, &sources, output).await? } else { 0 };
