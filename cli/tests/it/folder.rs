@@ -125,19 +125,43 @@ fn folder_that_a_process_has_to_itself_is_busy_and_names_it() {
 #[test]
 fn texts_that_an_application_indexes_its_own_way_stay_so() {
     let tool = Tool::without_larder();
-    let open = || {
-        let trigrams = |larder: larder::Builder| {
-            larder.documents(|documents| documents.own.tokenizer = larder::Tokenizer::Trigram)
-        };
-        wait(trigrams(Larder::builder(tool.data())).open()).unwrap()
-    };
-    let larder = open();
-    let node = larder::Node::text("a#0", "a refrigerator").unwrap();
+    let parts = larder::Tokenizer::Trigram;
+    let builder = Larder::builder(tool.data()).settings(|settings| {
+        settings.documents.own.tokenizer = parts;
+        settings.chat.own.tokenizer = parts;
+        settings.vectors.own.tokenizer = parts;
+        settings.graph.own.tokenizer = parts;
+    });
+    let larder = wait(builder.open()).unwrap();
+    let text = "a refrigerator";
+    let node = larder::Node::text("a#0", text).unwrap();
     wait(larder.documents().put(larder::Document::new("a").unwrap(), [node])).unwrap();
-    let inside = || wait(larder.documents().search("frigerat")).unwrap().len();
-    assert_eq!(inside(), 1);
-    assert_eq!(tool.on_data(["docs", "list"]).done().out.lines().count(), 2);
+    wait(larder.chat().session("s").append([larder::ChatMessage::user(text)]).into_future()).unwrap();
+    let points = wait(larder.vectors().collection("c").dimensions(1).open()).unwrap();
+    wait(points.upsert([larder::Point::new("p", vec![1.0]).unwrap().with_text(text)])).unwrap();
+    let thing = larder::NewEntity::new("thing", "cold box").unwrap().with_description(text);
+    wait(larder.graph().upsert_entities([thing])).unwrap();
+    let found_inside_words = || {
+        let part = "frigerat";
+        [
+            wait(larder.documents().search(part)).unwrap().len(),
+            wait(larder.chat().search(part)).unwrap().len(),
+            wait(points.search_text(part)).unwrap().len(),
+            wait(larder.graph().search(part)).unwrap().len(),
+        ]
+    };
+    assert_eq!(found_inside_words(), [1; 4]);
+    tool.on_data(["stats"]).done();
+    tool.on_data(["check"]).done();
+    tool.on_data(["snapshot", "snaps"]).done();
     assert!(tool.on_data(["docs", "search", "frigerat"]).done().out.contains("a#0"));
-    assert_eq!(inside(), 1, "the tool made the index anew, by words");
+    assert_eq!(tool.json(["chat", "search", "frigerat"]).len(), 1);
+    assert_eq!(tool.json(["graph", "find", "frigerat", "--by", "words"]).len(), 1);
+    assert_eq!(found_inside_words(), [1; 4], "the tool made an index anew, by words");
+    drop(points);
+    wait(larder.close());
+    // The control: an application without that setting makes them anew.
+    let larder = wait(Larder::open(tool.data())).unwrap();
+    assert!(wait(larder.documents().search("frigerat")).unwrap().is_empty());
     wait(larder.close());
 }

@@ -71,7 +71,7 @@ fn what_is_no_text_is_left_out_and_named() {
     tool.write("texts/good.md", "A good text, é included.");
     tool.write("texts/bom.txt", "\u{feff}With a mark of byte order.");
     tool.write("texts/nul.bin", b"abc\0def");
-    tool.write("texts/latin1.txt", b"caf\xe9");
+    tool.write("texts/latin1.txt", b"\xe9t\xe9");
     tool.write("texts/late.txt", [vec![b'a'; 20_000], vec![0]].concat());
     tool.write("texts/empty.md", "");
     tool.write("texts/blank.md", " \n\n");

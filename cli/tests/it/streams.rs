@@ -113,6 +113,22 @@ fn terminals_get_colours_unless_they_are_not_wanted() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn long_work_shows_how_far_it_is_on_a_terminal_alone() {
+    let tool = Tool::new();
+    for number in 0..60 {
+        tool.write(&format!("texts/{number}.md"), format!("Number {number}."));
+    }
+    let shown = on_a_terminal(&tool, &["ingest", "texts"], &[]);
+    assert!(shown.contains("/60") && shown.contains("60 new"), "{shown:?}");
+    for arguments in [&["--quiet", "ingest", "texts"][..], &["--json", "ingest", "texts"]] {
+        let shown = on_a_terminal(&tool, arguments, &[]);
+        assert!(!shown.contains("/60") && !shown.contains('\u{1b}'), "{shown:?}");
+    }
+    assert!(!tool.on_data(["ingest", "texts"]).done().err.contains("/60"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn values_reach_a_terminal_escaped() {
     let tool = Tool::new();
     let larder = wait(Larder::open(tool.data())).unwrap();
