@@ -99,16 +99,23 @@ impl Context {
     /// Commits documents, and does what is to follow for those that were free; answers the others.
     async fn begin(
         &self,
-        open: Vec<(usize, Prepared)>,
+        mut open: Vec<(usize, Prepared)>,
         committed: &mut [Option<Committed>],
     ) -> Result<Vec<(usize, Prepared)>> {
         let ingests = open.iter().map(|(_, prepared)| prepared.ingest.clone()).collect();
         let message = BeginIngests { context: self.inner.name.clone(), ingests };
         let beginnings = match self.send(message).await {
             Ok(beginnings) => beginnings,
-            // It is larger than a request may be: that one alone.
-            Err(error) if error.class() == Class::InvalidInput && open.len() == 1 => {
-                vec![Beginning::Refused(error.kind().clone())]
+            // It is larger than a request may be: in halves, down to the one that is too large by itself.
+            Err(error) if error.class() == Class::InvalidInput => {
+                if open.len() == 1 {
+                    vec![Beginning::Refused(error.kind().clone())]
+                } else {
+                    let rest = open.split_off(open.len() / 2);
+                    let mut held = Box::pin(self.begin(open, committed)).await?;
+                    held.extend(Box::pin(self.begin(rest, committed)).await?);
+                    return Ok(held);
+                }
             }
             Err(error) => return Err(error),
         };

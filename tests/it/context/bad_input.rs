@@ -13,7 +13,7 @@ const FAULTS: [(&str, &str); 8] = [
     ("FAIL", "the model says no"),
     ("COUNT", "returned 1 vectors for 2 texts"),
     ("DIMENSIONS", "a vector of 9 dimensions, not 8"),
-    ("NAN", "not finite"),
+    ("NAN", "component 0 is not a number"),
     ("ZEROS", "a vector of zeros"),
     ("PANIC", "the embedder panicked"),
     ("HANG", "the embedder took longer than"),
@@ -155,7 +155,7 @@ async fn document_of_100_megabytes_fails_with_its_size() {
     let context = larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
     let text = "word ".repeat(200_000);
     let refused = context.put(document("text", 1).with_text(text.repeat(100)), []).await;
-    assert_refused(refused, Class::InvalidInput, &["document \"text\" is too large"]);
+    assert_refused(refused, Class::InvalidInput, &["request is too large"]);
     let nodes = pieces("nodes", (0..100).map(|n| format!("{n} {text}")));
     let refused = within(context.put(document("nodes", 1), nodes)).await;
     assert_refused(refused, Class::InvalidInput, &["request is too large"]);

@@ -118,7 +118,7 @@ async fn change(context: &Context, model: &mut Model, random: &mut Random, flaw:
 async fn look(context: &Context, model: &Model, random: &mut Random) -> Vec<String> {
     let (word, n) = (WORDS[random.index(WORDS.len())], i64::try_from(random.below(3)).unwrap());
     let passages = || model.values().flat_map(|expected| &expected.nodes);
-    let has_n = |node: &Node| node.metadata.as_ref().unwrap().as_str() == format!(r#"{{"n": {n}}}"#);
+    let has_n = |node: &Node| node.metadata.as_ref().is_some_and(|json| json.as_str() == format!(r#"{{"n": {n}}}"#));
     let text = |node: &Node| node.content.text().unwrap().to_owned();
     let ids = |wanted: &dyn Fn(&Node) -> bool| -> BTreeSet<String> {
         passages().filter(|node| wanted(node)).map(|node| node.id.to_string()).collect()
