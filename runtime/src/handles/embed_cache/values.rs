@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use larder_actors::Result;
 use larder_actors::embed_cache::{Backend, EmbedCache as Store, EmbedCacheSettings};
-use larder_actors::store::{Ask, let_others_run_after_memory_read};
+use larder_actors::store::{Ask, let_others_run_after_memory_reads};
 use larder_protocol::embed_cache::{
     CacheKey, Cached, CachedValue, ContainsValues, DescribeCache, GetValue, GetValues, Producer, PutOutcome, PutValues,
     RemoveProduced, RemoveTagged, RemoveValues, TouchValues, ValuePut,
@@ -24,7 +24,7 @@ pub(super) fn put(key: CacheKey, value: CachedValue) -> ValuePut {
     ValuePut { key, value, compute_time: Duration::ZERO, claim: None }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the memory tier has no store whose clock it could read")]
+#[expect(clippy::disallowed_methods, reason = "a hit in memory asks no store, whose clock it could read")]
 fn now() -> Timestamp {
     SystemTime::now().into()
 }
@@ -48,10 +48,13 @@ impl EmbedCache {
 
     /// Returns the value of a key, and counts a hit or a miss.
     pub(super) async fn find(&self, key: &CacheKey) -> Result<Option<Cached>> {
-        let found = self.look_in_memory(key).await?;
-        if found.is_some() || self.settings().backend != Backend::Sqlite {
-            self.state().counters.note_misses(usize::from(found.is_none()));
-            return Ok(found);
+        if let Some(found) = self.look_in_memory(key)? {
+            let_others_run_after_memory_reads(1).await;
+            return Ok(Some(found));
+        }
+        if self.settings().backend != Backend::Sqlite {
+            self.state().counters.note_misses(1);
+            return Ok(None);
         }
         let found = missing_if_unwell(self.send(GetValue { key: *key }).await)?.flatten();
         match &found {
@@ -65,8 +68,9 @@ impl EmbedCache {
     pub(super) async fn find_many(&self, keys: &[CacheKey]) -> Result<Vec<Option<Cached>>> {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            found.push(self.look_in_memory(key).await?);
+            found.push(self.look_in_memory(key)?);
         }
+        let_others_run_after_memory_reads(u32::try_from(keys.len()).unwrap_or(u32::MAX)).await;
         let counters = &self.state().counters;
         if self.settings().backend == Backend::Sqlite {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found.get(*at) == Some(&None)).collect();
@@ -85,20 +89,14 @@ impl EmbedCache {
         Ok(found)
     }
 
-    async fn look_in_memory(&self, key: &CacheKey) -> Result<Option<Cached>> {
+    /// Returns the value of a key in memory, and counts a hit; it never waits.
+    fn look_in_memory(&self, key: &CacheKey) -> Result<Option<Cached>> {
         let found = match self.settings().backend {
             Backend::Sqlite => match self.larder.started::<Store>() {
-                Some(store) => {
-                    let found = store.read_memory(|memory, now| memory.get(key, now)).await;
-                    missing_if_unwell(found)?.flatten()
-                }
+                Some(store) => missing_if_unwell(store.read_memory(|memory| memory.get(key, now)))?.flatten(),
                 None => None,
             },
-            Backend::Memory => {
-                let found = self.state().memory.as_ref().and_then(|memory| memory.get(key, now()));
-                let_others_run_after_memory_read().await;
-                found
-            }
+            Backend::Memory => self.look_in_memory_again(key),
             Backend::Off => None,
         };
         if let Some(cached) = &found {
