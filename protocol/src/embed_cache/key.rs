@@ -16,8 +16,16 @@ use crate::names::ProducerName;
 
 /// Says which form is hashed, and keeps these hashes apart from all others.
 const FORM: &str = "larder embed_cache key 1";
-/// What is no longer is hashed at once, of which BLAKE3 makes less work than of many parts: one of its chunks.
-const SHORT_BYTES_MAX: usize = 1_024;
+/// What is no longer is hashed at once, of which BLAKE3 makes less work than of many parts; of a longer one the parts are the
+/// smaller part of the work.
+const SHORT_BYTES_MAX: usize = 256;
+/// Where every short form begins: the part that says which form it is.
+const SHORT: ([u8; SHORT_BYTES_MAX], usize) = {
+    let (mut short, head, form) = ([0; SHORT_BYTES_MAX], head(b'K', FORM.as_bytes()), FORM.as_bytes());
+    short.split_at_mut(head.len()).0.copy_from_slice(&head);
+    short.split_at_mut(head.len()).1.split_at_mut(form.len()).0.copy_from_slice(form);
+    (short, head.len() + form.len())
+};
 
 /// A BLAKE3 hash of a producer and an input, 32 bytes; shown as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -143,9 +151,10 @@ impl CacheKey {
             Input::Hash(hash) => (b'h', hash.as_slice()),
         };
         let name = producer.name.as_str().as_bytes();
-        let parts = [(b'K', FORM.as_bytes()), (kind, name), (b'P', producer.parameters.as_bytes()), (tag, bytes)];
-        let hash = hash_short(&parts).unwrap_or_else(|| {
+        let parts = [(kind, name), (b'P', producer.parameters.as_bytes()), (tag, bytes)];
+        let hash = hash_short(parts).unwrap_or_else(|| {
             let mut hasher = blake3::Hasher::new();
+            hasher.update(&head(b'K', FORM.as_bytes())).update(FORM.as_bytes());
             for (tag, bytes) in parts {
                 hasher.update(&head(tag, bytes)).update(bytes);
             }
@@ -162,18 +171,18 @@ impl CacheKey {
 }
 
 /// What stands before each part, its tag and length, so that no two parts run together.
-fn head(tag: u8, bytes: &[u8]) -> [u8; 9] {
-    let mut head = [tag; 9];
-    head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-    head
+const fn head(tag: u8, bytes: &[u8]) -> [u8; 9] {
+    let [a, b, c, d, e, f, g, h] = (bytes.len() as u64).to_le_bytes();
+    [tag, a, b, c, d, e, f, g, h]
 }
 
-/// Returns the hash of parts that are short together.
-fn hash_short(parts: &[(u8, &[u8])]) -> Option<blake3::Hash> {
-    let mut form = [0; SHORT_BYTES_MAX];
-    let mut room = form.as_mut_slice();
+/// Returns the hash of parts that are short together, behind the one that all begin with.
+#[inline]
+fn hash_short(parts: [(u8, &[u8]); 3]) -> Option<blake3::Hash> {
+    let mut form = SHORT.0;
+    let mut room = form.get_mut(SHORT.1..)?;
     for (tag, bytes) in parts {
-        room.write_all(&head(*tag, bytes)).and_then(|()| room.write_all(bytes)).ok()?;
+        room.write_all(&head(tag, bytes)).and_then(|()| room.write_all(bytes)).ok()?;
     }
     let used_bytes = SHORT_BYTES_MAX - room.len();
     form.get(..used_bytes).map(blake3::hash)
