@@ -4,7 +4,7 @@
 
 use larder_protocol::embed_cache::{
     CacheKey, Cached, ContainsValues, GetValue, GetValues, PutOutcome, PutValues, RemoveProduced, RemoveTagged,
-    RemoveValues, TouchValues, ValuePut,
+    RemoveValues, RemovedPage, TouchValues, ValuePut,
 };
 use larder_protocol::limits::{ANSWER_BYTES_MAX, TAGS_PER_ENTRY_MAX};
 use larder_protocol::{Error as Kind, Tag, Timestamp};
@@ -14,7 +14,7 @@ use rusqlite::{CachedStatement, OptionalExtension, params};
 use super::row::{self, Body, Finder, encode, key_sql, read_key};
 use super::store::{Reading, Writing};
 use super::{claims, evict, producers};
-use crate::store::{Failure, Outcome, check_count};
+use crate::store::{Failure, Outcome, check_count, check_limit};
 
 pub(super) fn get(context: &Reading<'_>, message: &GetValue) -> Outcome<Option<Cached>> {
     read(context, &mut Finder::new(context.connection)?, &message.key)
@@ -215,26 +215,53 @@ pub(super) fn remove(context: &mut Writing<'_>, message: &RemoveValues) -> Outco
     remove_all(context, &message.keys)
 }
 
-pub(super) fn remove_tagged(context: &mut Writing<'_>, message: &RemoveTagged) -> Outcome<u64> {
+pub(super) fn remove_tagged(context: &mut Writing<'_>, message: &RemoveTagged) -> Outcome<RemovedPage> {
+    check_limit(message.limit)?;
     let keys = {
-        let mut statement = context.connection.prepare_cached("SELECT key FROM tag WHERE tag = ?1")?;
-        let keys = statement.query_map([message.tag.as_str()], |row| read_key(row, 0))?;
+        let mut statement = context
+            .connection
+            .prepare_cached("SELECT key FROM tag WHERE tag = ?1 AND key > ?2 ORDER BY key LIMIT ?3")?;
+        let after = after_sql(message.after.as_ref());
+        let keys = statement.query_map(params![message.tag.as_str(), after, message.limit], |row| read_key(row, 0))?;
         keys.collect::<rusqlite::Result<Vec<_>>>()?
     };
-    remove_all(context, &keys)
+    remove_page(context, &keys, message.limit)
 }
 
-pub(super) fn remove_produced(context: &mut Writing<'_>, message: &RemoveProduced) -> Outcome<u64> {
-    let Some((id, _)) = producers::find(context, &message.producer)? else { return Ok(0) };
+pub(super) fn remove_produced(context: &mut Writing<'_>, message: &RemoveProduced) -> Outcome<RemovedPage> {
+    check_limit(message.limit)?;
+    let Some((id, _)) = producers::find(context, &message.producer)? else { return Ok(RemovedPage::default()) };
     let keys = {
-        let mut statement = context.connection.prepare_cached("SELECT key FROM entry WHERE producer_id = ?1")?;
-        let keys = statement.query_map([id], |row| read_key(row, 0))?;
+        let mut statement = context
+            .connection
+            .prepare_cached("SELECT key FROM entry WHERE producer_id = ?1 AND key > ?2 ORDER BY key LIMIT ?3")?;
+        let keys = statement
+            .query_map(params![id, after_sql(message.after.as_ref()), message.limit], |row| read_key(row, 0))?;
         keys.collect::<rusqlite::Result<Vec<_>>>()?
     };
-    let removed = remove_all(context, &keys)?;
-    context.connection.prepare_cached("DELETE FROM producer WHERE id = ?1")?.execute([id])?;
-    context.changed_all("forget", "");
-    Ok(removed)
+    let page = remove_page(context, &keys, message.limit)?;
+    if page.next.is_none() {
+        context
+            .connection
+            .prepare_cached(
+                "DELETE FROM producer WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry WHERE producer_id = ?1)",
+            )?
+            .execute([id])?;
+        context.changed_all("forget", "");
+    }
+    Ok(page)
+}
+
+/// Returns a key to continue behind as SQLite is to have it.
+fn after_sql(after: Option<&CacheKey>) -> &[u8] {
+    after.map_or(&[], |key| &key.0)
+}
+
+/// Removes the entries of a page, of which a full one may have another behind it.
+fn remove_page(context: &mut Writing<'_>, keys: &[CacheKey], limit: usize) -> Outcome<RemovedPage> {
+    let removed_count = remove_all(context, keys)?;
+    let next = if keys.len() == limit { keys.last().copied() } else { None };
+    Ok(RemovedPage { removed_count, next })
 }
 
 /// Removes entries; answers how many were live.

@@ -9,15 +9,19 @@ use larder_actors::embed_cache::{Backend, EmbedCache as Store, EmbedCacheSetting
 use larder_actors::store::{Ask, let_others_run_after_memory_reads};
 use larder_protocol::embed_cache::{
     CacheKey, Cached, CachedValue, ContainsValues, DescribeCache, GetValue, GetValues, Producer, PutOutcome, PutValues,
-    RemoveProduced, RemoveTagged, RemoveValues, TouchValues, ValuePut,
+    RemoveProduced, RemoveTagged, RemoveValues, RemovedPage, TouchValues, ValuePut,
 };
-use larder_protocol::{Class, RequestOptions, Tag, Timestamp};
+use larder_protocol::{Class, Message, RequestOptions, Tag, Timestamp};
 
 use super::{CacheState, CacheStatistics, EmbedCache};
 use crate::stores::Hosted;
 
 /// Values asked for in one message, so that an answer keeps its bounds: 1,000 of 8,192 components are 32 MiB.
 const VALUES_PER_READ: usize = 1_000;
+
+/// Values removed in one write: each may be in pages of its own, about four, and on a full disk a write has half of the ballast
+/// for its pages. Others' writes come in between.
+const VALUES_PER_REMOVAL: usize = 100;
 
 /// Returns a put that nobody has a claim to and no time is known of.
 pub(super) fn put(key: CacheKey, value: CachedValue) -> ValuePut {
@@ -148,20 +152,29 @@ impl EmbedCache {
 
     pub(super) async fn remove_keys(&self, keys: Vec<CacheKey>) -> Result<u64> {
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveValues { keys }).await,
+            (Backend::Sqlite, _) => {
+                let mut removed_count = 0;
+                for some in keys.chunks(VALUES_PER_REMOVAL) {
+                    removed_count += self.send(RemoveValues { keys: some.to_vec() }).await?;
+                }
+                Ok(removed_count)
+            }
             (_, Some(memory)) => Ok(memory.remove(&keys, now())),
             _ => Ok(0),
         }
     }
 
-    /// Removes everything that carries a tag, vectors and other values; answers how much there was.
+    /// Removes everything that carries a tag, vectors and other values; answers how much there was. It goes in writes of 100:
+    /// what fails or is cancelled in the middle leaves the rest, and what is put meanwhile may stay.
     ///
     /// # Errors
     /// When the tag cannot be used, or the store cannot be written.
     pub async fn remove_tagged(&self, tag: impl AsRef<str>) -> Result<u64> {
         let tag = Tag::new(tag)?;
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveTagged { tag }).await,
+            (Backend::Sqlite, _) => {
+                self.page_by_page(|after| RemoveTagged { tag: tag.clone(), after, limit: VALUES_PER_REMOVAL }).await
+            }
             (_, Some(memory)) => Ok(memory.remove_tagged(&tag)),
             _ => Ok(0),
         }
@@ -169,9 +182,28 @@ impl EmbedCache {
 
     pub(super) async fn remove_produced(&self, producer: Producer) -> Result<u64> {
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveProduced { producer }).await,
+            (Backend::Sqlite, _) => {
+                let page = |after| RemoveProduced { producer: producer.clone(), after, limit: VALUES_PER_REMOVAL };
+                self.page_by_page(page).await
+            }
             (_, Some(memory)) => Ok(memory.remove_produced(&producer)),
             _ => Ok(0),
+        }
+    }
+
+    /// Removes values page by page; answers how many there were.
+    async fn page_by_page<M>(&self, page: impl Fn(Option<CacheKey>) -> M) -> Result<u64>
+    where
+        M: Ask<Store: Hosted> + Message<Reply = RemovedPage>,
+    {
+        let (mut removed_count, mut after) = (0, None);
+        loop {
+            let removed = self.send(page(after)).await?;
+            removed_count += removed.removed_count;
+            if removed.next.is_none() {
+                return Ok(removed_count);
+            }
+            after = removed.next;
         }
     }
 
