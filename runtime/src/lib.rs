@@ -78,7 +78,23 @@ pub use settings::{Replicator, Settings, Sharing, StoreConfig};
 /// The result of a request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Compiles the examples of the README with the documentation's tests.
+/// Compiles the examples of the README and the pages in `docs/` with the documentation's tests.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/cookbook.md")]
+    struct Cookbook;
+    #[doc = include_str!("../../docs/stores/kv.md")]
+    struct Kv;
+    #[doc = include_str!("../../docs/stores/documents.md")]
+    struct Documents;
+    #[doc = include_str!("../../docs/stores/chat.md")]
+    struct Chat;
+    #[doc = include_str!("../../docs/stores/vectors.md")]
+    struct Vectors;
+    #[doc = include_str!("../../docs/stores/embed_cache.md")]
+    struct EmbedCache;
+    #[doc = include_str!("../../docs/stores/graph.md")]
+    struct Graph;
+}

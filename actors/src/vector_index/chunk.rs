@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::coder::Coder;
 use super::index::Centre;
-use super::kernels::{BLOCK, dot};
+use super::kernels::{BLOCK, count_ones, dot};
 use super::{Metric, Slot, normalized};
 
 /// Vectors of a chunk.
@@ -76,7 +76,7 @@ impl Chunk {
     }
 
     pub(super) fn live_count(&self) -> usize {
-        self.live.iter().map(|word| word.count_ones() as usize).sum()
+        count_ones(&self.live) as usize
     }
 
     /// Whether no vector can be added any more.

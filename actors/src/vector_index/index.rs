@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::blob::Malformed;
 use super::chunk::{CHUNK_LEN, Chunk, ChunkBits};
 use super::coder::{CodeQuery, Coder};
-use super::kernels::{distance_squared, dot};
+use super::kernels::{count_ones, distance_squared, dot};
 use super::search::{Best, Candidate, Query, SPARSE_MAX, Scratch};
 use super::{Metric, Slot, normalized};
 
@@ -440,8 +440,7 @@ impl Snapshot {
     #[must_use]
     pub fn wanted_count(&self, wanted: Option<&[ChunkBits]>) -> usize {
         let Some(wanted) = wanted else { return self.len() };
-        let count = |bits: ChunkBits| bits.iter().map(|word| word.count_ones() as usize).sum::<usize>();
-        self.chunks.iter().zip(wanted).map(|(chunk, wanted)| count(chunk.live_among(wanted))).sum()
+        self.chunks.iter().zip(wanted).map(|(chunk, wanted)| count_ones(&chunk.live_among(wanted)) as usize).sum()
     }
 
     /// Where a vector is: the chunk, and the place in it.

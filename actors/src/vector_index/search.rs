@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use super::chunk::{CHUNK_LEN, Chunk, ChunkBits};
 use super::coder::CodeQuery;
-use super::kernels::{bound_scores, dot, dot_int8, reaching, sum_codes};
+use super::kernels::{bound_scores, count_ones, dot, dot_int8, reaching, sum_codes};
 use super::rank::Rank;
 
 /// A code's vector is taken to score at most so many standard deviations above its estimate: 0.998 of the ten best are found
@@ -69,7 +69,7 @@ pub(super) struct Best {
 pub(super) struct Scratch {
     sums: Vec<i32>,
     bounds: Vec<f32>,
-    reached: Vec<(f32, usize)>,
+    reached: Vec<(Rank, usize)>,
 }
 
 impl Query {
@@ -170,18 +170,20 @@ impl Best {
         codes: Option<&CodeQuery>,
         scratch: &mut Scratch,
     ) {
-        let wanted_count: u32 = wanted.iter().map(|word| word.count_ones()).sum();
+        let wanted_count = count_ones(wanted);
         let margin = query.margin(chunk);
         match codes {
             Some(codes) if wanted_count > SPARSE_MAX => {
                 self.code_count += wanted_count as usize;
                 scratch.reach(chunk, wanted, codes, self.least);
-                for (bound, place) in &scratch.reached {
-                    if *bound < self.least {
-                        break;
-                    }
-                    self.score_row(index, chunk, *place, query, margin);
+                // The most promising first: what they score spares looking at others, of which there are a thousand at first.
+                let mut reached = BinaryHeap::from(std::mem::take(&mut scratch.reached));
+                while let Some((Rank(bound), place)) = reached.pop()
+                    && bound >= self.least
+                {
+                    self.score_row(index, chunk, place, query, margin);
                 }
+                scratch.reached = reached.into_vec();
             }
             _ => places(wanted).for_each(|place| self.score_row(index, chunk, place, query, margin)),
         }
@@ -197,7 +199,7 @@ impl Best {
 }
 
 impl Scratch {
-    /// Notes the places whose codes may score `least`, the most promising first: what they score spares looking at others.
+    /// Notes the places whose codes may score `least`.
     fn reach(&mut self, chunk: &Chunk, wanted: &ChunkBits, codes: &CodeQuery, least: f32) {
         let (slope, offset) = codes.bound(chunk.spread_max, CODE_DEVIATIONS);
         sum_codes(&chunk.codes, &codes.planes, &mut self.sums);
@@ -206,9 +208,8 @@ impl Scratch {
         let (words, _) = self.bounds.as_chunks::<64>();
         for (index, (bounds, wanted)) in words.iter().zip(wanted).enumerate() {
             let reached = if *wanted == 0 { 0 } else { reaching(bounds, least - codes.base) & wanted };
-            self.reached.extend(bits(reached).map(|bit| (bounds[bit] + codes.base, index * 64 + bit)));
+            self.reached.extend(bits(reached).map(|bit| (Rank(bounds[bit] + codes.base), index * 64 + bit)));
         }
-        self.reached.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     }
 }
 

@@ -236,6 +236,14 @@ impl Stores {
         }
     }
 
+    /// Writes every file anew; where that fails, all is as it was.
+    async fn compact(&self, session: &Session) {
+        let Some(larder) = &session.larder else { return };
+        for store in larder.observe() {
+            drop(larder.compact(store.store).await);
+        }
+    }
+
     async fn judge(&self, larder: &Larder, history: &History) -> Result<Verdict, String> {
         let said = |error: Error| format!("{error:?}");
         let report = larder.check(CheckDepth::Full).await.map_err(said)?;
@@ -312,6 +320,7 @@ impl Workload for Stores {
                 13..25 if self.durability == Durability::Relaxed => self.flush(session, witness).await,
                 // Long enough for an idle checkpoint.
                 9..13 => tokio::time::sleep(Duration::from_millis(20)).await,
+                25..28 => self.compact(session).await,
                 _ => {}
             }
         });
