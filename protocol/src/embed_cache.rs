@@ -130,21 +130,40 @@ pub struct RemoveValues {
 }
 message!(EmbedCache, RemoveValues => u64, |m| size_of_val(&*m.keys));
 
-/// Removes every value that carries a tag; answers how many did.
+/// Removes a page of the values that carry a tag, in the order of their keys: one write stays small however many there are, and
+/// finds room on a full disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveTagged {
     /// Which tag.
     pub tag: Tag,
+    /// Continue behind this key.
+    pub after: Option<CacheKey>,
+    /// Most values to remove: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: usize,
 }
-message!(EmbedCache, RemoveTagged => u64, |m| m.tag.as_str().len());
+message!(EmbedCache, RemoveTagged => RemovedPage, |m| m.tag.as_str().len());
 
-/// Removes every value of a producer, and forgets how many dimensions a model has; answers how many values there were.
+/// Removes a page of a producer's values, in the order of their keys; the last page forgets how many dimensions a model has,
+/// unless values of it were put meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveProduced {
     /// Whose.
     pub producer: Producer,
+    /// Continue behind this key.
+    pub after: Option<CacheKey>,
+    /// Most values to remove: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: usize,
 }
-message!(EmbedCache, RemoveProduced => u64, |m| m.producer.size_bytes());
+message!(EmbedCache, RemoveProduced => RemovedPage, |m| m.producer.size_bytes());
+
+/// What became of removing a page of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RemovedPage {
+    /// How many of the page were there.
+    pub removed_count: u64,
+    /// Where to continue. `None`: this was the last page.
+    pub next: Option<CacheKey>,
+}
 
 /// Sets when values expire; answers how many were there. Under the policy of the least recently used it is a use, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

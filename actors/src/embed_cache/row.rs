@@ -9,7 +9,7 @@ use larder_protocol::Timestamp;
 use larder_protocol::embed_cache::{CacheKey, Cached, CachedValue};
 use larder_protocol::vectors::Vector;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::store::Outcome;
@@ -60,8 +60,8 @@ impl Body {
 fn decode(format: i64, value: &[u8]) -> Option<CachedValue> {
     match format {
         0 if value.len().is_multiple_of(4) => {
-            let components: Vec<f32> = value.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            Vector::new(components).ok().map(CachedValue::Vector)
+            let components = value.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            Vector::of(components).ok().map(CachedValue::Vector)
         }
         1 => Some(CachedValue::Encoded(Bytes::copy_from_slice(value))),
         _ => None,
@@ -82,19 +82,28 @@ pub(super) fn encode(value: &CachedValue) -> (i64, Bytes) {
     }
 }
 
-/// Returns the value that is live at `now`. Where it is damaged it is not there, and the log says so.
-pub(super) fn find_live(connection: &Connection, key: &CacheKey, now: Timestamp) -> Outcome<Option<Cached>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT body.value, body.format, entry.producer_id, body.stored_ms, body.compute_us, body.checksum,
-                entry.expires_ms
-         FROM entry JOIN body ON body.id = entry.body_id
-         WHERE entry.key = ?1 AND (entry.expires_ms IS NULL OR entry.expires_ms > ?2)",
-    )?;
-    let found = statement.query_row(params![key_sql(key), now.0], |row| read(row, 0, key)).optional()?;
-    if found == Some(None) {
-        tracing::error!(store = "embed_cache", %key, "a cached value is damaged; it counts as missing");
+/// Finds values by key; its statement is looked up once for many keys.
+pub(super) struct Finder<'c>(CachedStatement<'c>);
+
+impl<'c> Finder<'c> {
+    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let statement = connection.prepare_cached(
+            "SELECT body.value, body.format, entry.producer_id, body.stored_ms, body.compute_us, body.checksum,
+                    entry.expires_ms
+             FROM entry JOIN body ON body.id = entry.body_id
+             WHERE entry.key = ?1 AND (entry.expires_ms IS NULL OR entry.expires_ms > ?2)",
+        )?;
+        Ok(Self(statement))
     }
-    Ok(found.flatten())
+
+    /// Returns the value that is live at `now`. Where it is damaged it is not there, and the log says so.
+    pub(super) fn find_live(&mut self, key: &CacheKey, now: Timestamp) -> Outcome<Option<Cached>> {
+        let found = self.0.query_row(params![key_sql(key), now.0], |row| read(row, 0, key)).optional()?;
+        if found == Some(None) {
+            tracing::error!(store = "embed_cache", %key, "a cached value is damaged; it counts as missing");
+        }
+        Ok(found.flatten())
+    }
 }
 
 /// Returns whether a value is live at `now`, without reading it.

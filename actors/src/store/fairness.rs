@@ -34,9 +34,9 @@ pub(super) async fn let_others_run(cost: u32) {
     tokio::task::yield_now().await;
 }
 
-/// Lets the caller's other tasks run now and then, behind an answer from memory that no store gave.
-pub async fn let_others_run_after_memory_read() {
-    let_others_run(MEMORY_READ_COST).await;
+/// Lets the caller's other tasks run now and then, behind so many answers from memory.
+pub async fn let_others_run_after_memory_reads(count: u32) {
+    let_others_run(count.saturating_mul(MEMORY_READ_COST)).await;
 }
 
 /// Counts a waiting caller, cancelled ones only as long as they wait.

@@ -259,7 +259,7 @@ impl<S: Store> StoreHandle<S> {
         shared.status.check_accepts()?;
         let now = group::now();
         if let Some(reply) = S::from_memory(&shared.memory, &message, now) {
-            shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
+            shared.status.memory_read_count.add(1);
             let_others_run(MEMORY_READ_COST).await;
             return Ok(reply);
         }
@@ -269,7 +269,7 @@ impl<S: Store> StoreHandle<S> {
                 S::read(&context(shared, connection, now, true), &message)
             };
             if let Some(answer) = self.inner.readers.in_place(M::NAME, read) {
-                shared.status.in_place_read_count.fetch_add(1, Ordering::Relaxed);
+                shared.status.in_place_read_count.add(1);
                 let_others_run(IN_PLACE_READ_COST).await;
                 return answer.inspect_err(|error| shared.note_read_error(error));
             }
@@ -280,17 +280,19 @@ impl<S: Store> StoreHandle<S> {
         self.on_thread(M::NAME, size_bytes, options, read).await
     }
 
-    /// Answers from the state in memory alone, if `read` finds it there: the shortest way, which takes no lock of the file.
+    /// Answers from the state in memory alone, if `read` finds it there: the shortest way, which takes no lock of the file. It
+    /// never waits, so a caller of many then awaits [`let_others_run_after_memory_reads`](super::let_others_run_after_memory_reads).
     ///
     /// # Errors
     /// When the store does not serve.
-    pub async fn read_memory<T>(&self, read: impl FnOnce(&S::Memory, Timestamp) -> Option<T>) -> Result<Option<T>> {
+    pub fn read_memory<T>(&self, read: impl FnOnce(&S::Memory) -> Option<T>) -> Result<Option<T>> {
         let shared = &self.inner.shared;
         shared.status.check_accepts()?;
-        let Some(found) = read(&shared.memory, group::now()) else { return Ok(None) };
-        shared.status.memory_read_count.fetch_add(1, Ordering::Relaxed);
-        let_others_run(MEMORY_READ_COST).await;
-        Ok(Some(found))
+        let found = read(&shared.memory);
+        if found.is_some() {
+            shared.status.memory_read_count.add(1);
+        }
+        Ok(found)
     }
 
     /// Returns the store's state in memory.

@@ -64,16 +64,33 @@ impl<S: Store> WriteContext<'_, S> {
     /// # Errors
     /// When SQLite fails.
     pub fn take_lease(&mut self, lease: &LeaseName, duration: Duration) -> Outcome<LeaseGrant> {
-        let found = self.find_lease(lease)?;
-        if let Some(row) = found.filter(|row| row.until > self.now && !self.process.is_dead(&row.holder)) {
-            return Ok(LeaseGrant::Held { until: row.until });
+        let grant = self.hold_lease(lease, duration)?;
+        if matches!(grant, LeaseGrant::Granted { .. }) {
+            self.changed("lease", "", lease.as_str());
         }
+        Ok(grant)
+    }
+
+    /// Takes the lease as [`take_lease`](Self::take_lease) does, where nobody wants to hear of it by name; the caller calls
+    /// [`changed_all`](Self::changed_all), which uses up the fencing number.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub(crate) fn hold_lease(&self, lease: &LeaseName, duration: Duration) -> Outcome<LeaseGrant> {
         let (fencing, until) = (Fencing(self.next_version().0), self.now.saturating_add(duration));
-        let mut statement = self
-            .connection
-            .prepare_cached("REPLACE INTO lease (name, holder, fencing, until_ms) VALUES (?1, ?2, ?3, ?4)")?;
-        statement.execute(params![lease.as_str(), self.process.name, fencing.0, until.0])?;
-        self.changed("lease", "", lease.as_str());
+        // Most are nobody's, which one statement finds out and ends.
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO lease (name, holder, fencing, until_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )?;
+        if statement.execute(params![lease.as_str(), self.process.name, fencing.0, until.0])? == 0 {
+            let found = self.find_lease(lease)?;
+            if let Some(row) = found.filter(|row| row.until > self.now && !self.process.is_dead(&row.holder)) {
+                return Ok(LeaseGrant::Held { until: row.until });
+            }
+            self.connection
+                .prepare_cached("UPDATE lease SET holder = ?2, fencing = ?3, until_ms = ?4 WHERE name = ?1")?
+                .execute(params![lease.as_str(), self.process.name, fencing.0, until.0])?;
+        }
         Ok(LeaseGrant::Granted { fencing, until })
     }
 
@@ -113,12 +130,21 @@ impl<S: Store> WriteContext<'_, S> {
     /// # Errors
     /// When SQLite fails.
     pub fn release_lease(&mut self, lease: &LeaseName, fencing: Fencing) -> Outcome<bool> {
-        let mut statement = self.connection.prepare_cached("DELETE FROM lease WHERE name = ?1 AND fencing = ?2")?;
-        let is_released = statement.execute(params![lease.as_str(), fencing.0])? > 0;
+        let is_released = self.let_go_of_lease(lease, fencing)?;
         if is_released {
             self.changed("release", "", lease.as_str());
         }
         Ok(is_released)
+    }
+
+    /// Gives the lease back as [`release_lease`](Self::release_lease) does, where nobody wants to hear of it by name; the caller
+    /// calls [`changed_all`](Self::changed_all).
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub(crate) fn let_go_of_lease(&self, lease: &LeaseName, fencing: Fencing) -> Outcome<bool> {
+        let mut statement = self.connection.prepare_cached("DELETE FROM lease WHERE name = ?1 AND fencing = ?2")?;
+        Ok(statement.execute(params![lease.as_str(), fencing.0])? > 0)
     }
 
     fn find_lease(&self, lease: &LeaseName) -> Outcome<Option<Row>> {

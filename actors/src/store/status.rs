@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use larder_protocol::{Error as Kind, StoreName, Written};
 use serde::{Deserialize, Serialize};
 
+use super::counter::Counter;
 use crate::sqlite::checkpoint::WalStats;
 
 /// What a caller should wait whose request met a restart; the first one takes a few milliseconds.
@@ -129,9 +130,9 @@ pub(super) struct Status {
     pub(super) last_group_messages: AtomicU64,
     pub(super) largest_group_messages: AtomicU64,
     pub(super) commit_latency: Histogram,
-    pub(super) in_place_read_count: AtomicU64,
+    pub(super) in_place_read_count: Counter,
     pub(super) thread_read_count: AtomicU64,
-    pub(super) memory_read_count: AtomicU64,
+    pub(super) memory_read_count: Counter,
     pub(super) damaged_read_count: AtomicU64,
     /// A commit failed in a way that may have harmed the file, which was not checked since.
     pub(super) is_in_doubt: AtomicBool,
@@ -161,9 +162,9 @@ impl Status {
             last_group_messages: AtomicU64::default(),
             largest_group_messages: AtomicU64::default(),
             commit_latency: Histogram::default(),
-            in_place_read_count: AtomicU64::default(),
+            in_place_read_count: Counter::default(),
             thread_read_count: AtomicU64::default(),
-            memory_read_count: AtomicU64::default(),
+            memory_read_count: Counter::default(),
             damaged_read_count: AtomicU64::default(),
             is_in_doubt: AtomicBool::default(),
             doubt_check_count: AtomicU64::default(),
@@ -269,9 +270,9 @@ impl Status {
             last_group_messages: read(&self.last_group_messages),
             largest_group_messages: read(&self.largest_group_messages),
             commit_latency: self.commit_latency.summary(),
-            in_place_read_count: read(&self.in_place_read_count),
+            in_place_read_count: self.in_place_read_count.sum(),
             thread_read_count: read(&self.thread_read_count),
-            memory_read_count: read(&self.memory_read_count),
+            memory_read_count: self.memory_read_count.sum(),
             damaged_read_count: read(&self.damaged_read_count),
             doubt_check_count: read(&self.doubt_check_count),
             wal_frames: self.wal_frames.load(Ordering::Relaxed),

@@ -5,6 +5,8 @@
 //! Always true: two keys are equal only when producer, parameters and input are, text and bytes being different inputs.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +16,19 @@ use crate::names::ProducerName;
 
 /// Says which form is hashed, and keeps these hashes apart from all others.
 const FORM: &str = "larder embed_cache key 1";
+/// What is no longer is hashed at once, of which BLAKE3 makes less work than of many parts; of a longer one the parts are the
+/// smaller part of the work.
+const SHORT_BYTES_MAX: usize = 256;
+/// Where every short form begins: the part that says which form it is.
+const SHORT: ([u8; SHORT_BYTES_MAX], usize) = {
+    let (mut short, head, form) = ([0; SHORT_BYTES_MAX], head(b'K', FORM.as_bytes()), FORM.as_bytes());
+    short.split_at_mut(head.len()).0.copy_from_slice(&head);
+    short.split_at_mut(head.len()).1.split_at_mut(form.len()).0.copy_from_slice(form);
+    (short, head.len() + form.len())
+};
 
 /// A BLAKE3 hash of a producer and an input, 32 bytes; shown as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CacheKey(pub [u8; 32]);
 
 /// What kind of thing computes values.
@@ -128,34 +140,58 @@ impl fmt::Display for Producer {
 impl CacheKey {
     /// Returns the key of what `producer` computes from `input`.
     pub fn of<'a>(producer: &Producer, input: impl Into<Input<'a>>) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |tag: u8, bytes: &[u8]| {
-            // Each part behind its tag and length, so that no two parts run together.
-            let mut head = [tag; 9];
-            head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(&head).update(bytes);
-        };
         let kind = match producer.kind {
             ProducerKind::Model => b'M',
             ProducerKind::Function => b'F',
         };
-        part(b'K', FORM.as_bytes());
-        part(kind, producer.name.as_str().as_bytes());
-        part(b'P', producer.parameters.as_bytes());
-        match input.into() {
-            Input::Text(text) => part(b't', text.as_bytes()),
-            Input::Bytes(bytes) => part(b'b', bytes),
-            Input::Hash(hash) => part(b'h', &hash),
-        }
-        Self(*hasher.finalize().as_bytes())
+        let input = input.into();
+        let (tag, bytes) = match &input {
+            Input::Text(text) => (b't', text.as_bytes()),
+            Input::Bytes(bytes) => (b'b', *bytes),
+            Input::Hash(hash) => (b'h', hash.as_slice()),
+        };
+        let name = producer.name.as_str().as_bytes();
+        let parts = [(kind, name), (b'P', producer.parameters.as_bytes()), (tag, bytes)];
+        let hash = hash_short(parts).unwrap_or_else(|| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&head(b'K', FORM.as_bytes())).update(FORM.as_bytes());
+            for (tag, bytes) in parts {
+                hasher.update(&head(tag, bytes)).update(bytes);
+            }
+            hasher.finalize()
+        });
+        Self(*hash.as_bytes())
     }
-}
 
-impl CacheKey {
     /// Returns the key that is shown as `text`.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+/// What stands before each part, its tag and length, so that no two parts run together.
+const fn head(tag: u8, bytes: &[u8]) -> [u8; 9] {
+    let [a, b, c, d, e, f, g, h] = (bytes.len() as u64).to_le_bytes();
+    [tag, a, b, c, d, e, f, g, h]
+}
+
+/// Returns the hash of parts that are short together, behind the one that all begin with.
+#[inline]
+fn hash_short(parts: [(u8, &[u8]); 3]) -> Option<blake3::Hash> {
+    let mut form = SHORT.0;
+    let mut room = form.get_mut(SHORT.1..)?;
+    for (tag, bytes) in parts {
+        room.write_all(&head(tag, bytes)).and_then(|()| room.write_all(bytes)).ok()?;
+    }
+    let used_bytes = SHORT_BYTES_MAX - room.len();
+    form.get(..used_bytes).map(blake3::hash)
+}
+
+impl Hash for CacheKey {
+    /// A key is a hash already: part of it tells keys apart in a map.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
     }
 }
 
@@ -221,6 +257,19 @@ mod tests {
             assert!(!keys[..at].contains(key), "{at}");
         }
         assert_eq!(model("ab", "c").key("d"), model("ab", "c").key(&"d".to_owned()));
+    }
+
+    /// Short forms are hashed at once and long ones part by part: one key of each, whatever the length.
+    #[test]
+    fn short_and_long_forms_are_hashed_alike() {
+        for length in (0..300).chain(900..1_100).chain([5_000]) {
+            let (producer, text) = (model("minilm", "p"), "x".repeat(length));
+            let mut hasher = blake3::Hasher::new();
+            for (tag, part) in [(b'K', FORM), (b'M', "minilm"), (b'P', "p"), (b't', &text)] {
+                hasher.update(&[tag]).update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+            assert_eq!(producer.key(&text).0, *hasher.finalize().as_bytes(), "{length}");
+        }
     }
 
     #[test]

@@ -20,20 +20,18 @@ impl Vector {
     /// [`Error::TooLarge`] when it has more than [`DIMENSIONS_MAX`] components.
     pub fn new(components: impl Into<Vec<f32>>) -> Result<Self, Error> {
         let components = components.into();
-        if components.is_empty() {
-            return Err(Error::invalid("vector", "it has no components"));
-        }
-        if components.len() > DIMENSIONS_MAX {
-            let (bytes, bytes_max) = (size_of_val(&*components) as u64, 4 * DIMENSIONS_MAX as u64);
-            return Err(Error::TooLarge { what: "vector".to_owned(), bytes, bytes_max });
-        }
-        // NaN lies in no range.
-        let is_usable = |value: &f32| (-COMPONENT_MAX..=COMPONENT_MAX).contains(value);
-        if let Some(place) = components.iter().position(|value| !is_usable(value)) {
-            let reason = format!("component {place} is not a number within ±{COMPONENT_MAX:e}");
-            return Err(Error::invalid("vector", reason));
-        }
+        check(&components)?;
         Ok(Self(components.into()))
+    }
+
+    /// Returns the checked vector of components that are made one by one, without a copy in between.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(components: impl Iterator<Item = f32>) -> Result<Self, Error> {
+        let components: Arc<[f32]> = components.collect();
+        check(&components)?;
+        Ok(Self(components))
     }
 
     /// Returns the components.
@@ -53,6 +51,28 @@ impl Vector {
     pub fn is_zero(&self) -> bool {
         self.0.iter().all(|value| *value == 0.0)
     }
+}
+
+/// Refuses what is no vector.
+fn check(components: &[f32]) -> Result<(), Error> {
+    if components.is_empty() {
+        return Err(Error::invalid("vector", "it has no components"));
+    }
+    if components.len() > DIMENSIONS_MAX {
+        let (bytes, bytes_max) = (size_of_val(components) as u64, 4 * DIMENSIONS_MAX as u64);
+        return Err(Error::TooLarge { what: "vector".to_owned(), bytes, bytes_max });
+    }
+    // NaN lies in no range.
+    let is_usable = |value: &f32| (-COMPONENT_MAX..=COMPONENT_MAX).contains(value);
+    // All of them first, which many at a time are looked at for.
+    if components.iter().fold(true, |all, value| all & is_usable(value)) {
+        return Ok(());
+    }
+    if let Some(place) = components.iter().position(|value| !is_usable(value)) {
+        let reason = format!("component {place} is not a number within ±{COMPONENT_MAX:e}");
+        return Err(Error::invalid("vector", reason));
+    }
+    Ok(())
 }
 
 impl AsRef<[f32]> for Vector {

@@ -274,7 +274,8 @@ impl EmbedCache {
         Ok(self.contains_keys(&[key]).await?.first() == Some(&true))
     }
 
-    /// Removes vectors that `model` made; answers how many were there. In another process one that is in memory is gone within
+    /// Removes vectors that `model` made; answers how many were there. It goes in writes of 100: what fails or is cancelled in
+    /// the middle leaves the rest. In another process one that is in memory is gone within
     /// its `maintenance_interval`.
     ///
     /// # Errors
@@ -289,7 +290,8 @@ impl EmbedCache {
         self.remove_keys(keys).await
     }
 
-    /// Removes every vector of a model, and forgets how many dimensions it has; answers how many there were.
+    /// Removes every vector of a model, and forgets how many dimensions it has; answers how many there were. It goes in writes of
+    /// 100, as [`remove`](Self::remove) does; what is put meanwhile may stay, and then the dimensions do too.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -177,6 +177,30 @@ async fn tagged_values_and_those_of_a_model_go_together() {
     }
 }
 
+/// Removals go in writes of 100; what belongs to another tag or model stays, and the check finds nothing left over.
+#[tokio::test]
+async fn more_than_one_write_of_values_goes_all_the_same() {
+    let (_folder, larder) = with_backend(Backend::Sqlite).await;
+    let cache = larder.embed_cache();
+    let values = |from: u64, to: u64| (from..to).map(|number| (input(number), vector(number)));
+    let put = async |cache: &EmbedCache, model: &str, (from, to): (u64, u64)| {
+        let values: Vec<_> = values(from, to).collect();
+        cache.put_many(model, values.iter().map(|(input, vector)| (input, vector.clone()))).await.unwrap();
+    };
+    put(&cache.clone().tags(["a"]), "first", (0, 300)).await;
+    put(&cache.clone().tags(["b"]), "first", (300, 550)).await;
+    put(&cache.clone().tags(["a"]), "second", (0, 250)).await;
+    let inputs: Vec<String> = (0..150).map(input).collect();
+    assert_eq!(cache.remove("first", &inputs).await.unwrap(), 150);
+    assert_eq!(cache.remove_tagged("a").await.unwrap(), 150 + 250);
+    assert_eq!(cache.remove_model("first").await.unwrap(), 250);
+    assert_eq!(cache.statistics().await.unwrap().entry_count, 0);
+    // The model is forgotten: its vectors may have other dimensions now.
+    cache.put("first", "a text", vec![1.0, 2.0]).await.unwrap();
+    assert_sound(&larder).await;
+    larder.close().await;
+}
+
 #[tokio::test]
 async fn list_pages_through_everything_with_producers_and_tags() {
     let (_folder, larder) = with_backend(Backend::Sqlite).await;

@@ -1,8 +1,8 @@
 //! What the cache has done for this process, counted where it happens.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_actors::store::Counter;
 use larder_protocol::embed_cache::Cached;
 use serde::{Deserialize, Serialize};
 
@@ -44,61 +44,60 @@ impl CacheStatistics {
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    memory_hits: AtomicU64,
-    file_hits: AtomicU64,
-    misses: AtomicU64,
-    computed: AtomicU64,
-    shared: AtomicU64,
-    unkept: AtomicU64,
-    saved_us: AtomicU64,
+    memory_hits: Counter,
+    file_hits: Counter,
+    misses: Counter,
+    computed: Counter,
+    shared: Counter,
+    unkept: Counter,
+    saved_us: Counter,
 }
 
 impl Counters {
     pub(super) fn note_memory_hit(&self, cached: &Cached) {
-        self.memory_hits.fetch_add(1, Ordering::Relaxed);
+        self.memory_hits.add(1);
         self.save(cached);
     }
 
     pub(super) fn note_file_hit(&self, cached: &Cached) {
-        self.file_hits.fetch_add(1, Ordering::Relaxed);
+        self.file_hits.add(1);
         self.save(cached);
     }
 
     pub(super) fn note_shared(&self, cached: &Cached) {
-        self.shared.fetch_add(1, Ordering::Relaxed);
+        self.shared.add(1);
         self.save(cached);
     }
 
     pub(super) fn note_misses(&self, count: usize) {
-        self.misses.fetch_add(count as u64, Ordering::Relaxed);
+        self.misses.add(count as u64);
     }
 
     pub(super) fn note_computed(&self, count: usize) {
-        self.computed.fetch_add(count as u64, Ordering::Relaxed);
+        self.computed.add(count as u64);
     }
 
     pub(super) fn note_unkept(&self, count: usize) {
-        self.unkept.fetch_add(count as u64, Ordering::Relaxed);
+        self.unkept.add(count as u64);
     }
 
     fn save(&self, cached: &Cached) {
         let micros = u64::try_from(cached.compute_time.as_micros()).unwrap_or(u64::MAX);
         // What was put by hand took no time: a hit of it costs one counter less.
         if micros > 0 {
-            self.saved_us.fetch_add(micros, Ordering::Relaxed);
+            self.saved_us.add(micros);
         }
     }
 
     pub(super) fn read(&self) -> CacheStatistics {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheStatistics {
-            memory_hits: read(&self.memory_hits),
-            file_hits: read(&self.file_hits),
-            misses: read(&self.misses),
-            computed: read(&self.computed),
-            shared: read(&self.shared),
-            unkept: read(&self.unkept),
-            time_saved: Duration::from_micros(read(&self.saved_us)),
+            memory_hits: self.memory_hits.sum(),
+            file_hits: self.file_hits.sum(),
+            misses: self.misses.sum(),
+            computed: self.computed.sum(),
+            shared: self.shared.sum(),
+            unkept: self.unkept.sum(),
+            time_saved: Duration::from_micros(self.saved_us.sum()),
             ..CacheStatistics::default()
         }
     }

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use larder_actors::Result;
 use larder_actors::embed_cache::{Backend, EmbedCache as Store, EmbedCacheSettings};
-use larder_actors::store::{Ask, let_others_run_after_memory_read};
+use larder_actors::store::{Ask, let_others_run_after_memory_reads};
 use larder_protocol::embed_cache::{
     CacheKey, Cached, CachedValue, ContainsValues, DescribeCache, GetValue, GetValues, Producer, PutOutcome, PutValues,
-    RemoveProduced, RemoveTagged, RemoveValues, TouchValues, ValuePut,
+    RemoveProduced, RemoveTagged, RemoveValues, RemovedPage, TouchValues, ValuePut,
 };
-use larder_protocol::{Class, RequestOptions, Tag, Timestamp};
+use larder_protocol::{Class, Message, RequestOptions, Tag, Timestamp};
 
 use super::{CacheState, CacheStatistics, EmbedCache};
 use crate::stores::Hosted;
@@ -20,12 +20,16 @@ use crate::stores::Hosted;
 /// Values asked for in one message, so that an answer keeps its bounds: 1,000 of 8,192 components are 32 MiB.
 const VALUES_PER_READ: usize = 1_000;
 
+/// Values removed in one write: each may be in pages of its own, about four, and on a full disk a write has half of the ballast
+/// for its pages. Others' writes come in between.
+const VALUES_PER_REMOVAL: usize = 100;
+
 /// Returns a put that nobody has a claim to and no time is known of.
 pub(super) fn put(key: CacheKey, value: CachedValue) -> ValuePut {
     ValuePut { key, value, compute_time: Duration::ZERO, claim: None }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the memory tier has no store whose clock it could read")]
+#[expect(clippy::disallowed_methods, reason = "a hit in memory asks no store, whose clock it could read")]
 fn now() -> Timestamp {
     SystemTime::now().into()
 }
@@ -49,10 +53,13 @@ impl EmbedCache {
 
     /// Returns the value of a key, and counts a hit or a miss.
     pub(super) async fn find(&self, key: &CacheKey) -> Result<Option<Cached>> {
-        let found = self.look_in_memory(key).await?;
-        if found.is_some() || self.settings().backend != Backend::Sqlite {
-            self.state().counters.note_misses(usize::from(found.is_none()));
-            return Ok(found);
+        if let Some(found) = self.look_in_memory(key)? {
+            let_others_run_after_memory_reads(1).await;
+            return Ok(Some(found));
+        }
+        if self.settings().backend != Backend::Sqlite {
+            self.state().counters.note_misses(1);
+            return Ok(None);
         }
         let found = missing_if_unwell(self.send(GetValue { key: *key }).await)?.flatten();
         match &found {
@@ -66,8 +73,9 @@ impl EmbedCache {
     pub(super) async fn find_many(&self, keys: &[CacheKey]) -> Result<Vec<Option<Cached>>> {
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
-            found.push(self.look_in_memory(key).await?);
+            found.push(self.look_in_memory(key)?);
         }
+        let_others_run_after_memory_reads(u32::try_from(keys.len()).unwrap_or(u32::MAX)).await;
         let counters = &self.state().counters;
         if self.settings().backend == Backend::Sqlite {
             let missing: Vec<usize> = (0..keys.len()).filter(|at| found.get(*at) == Some(&None)).collect();
@@ -86,20 +94,14 @@ impl EmbedCache {
         Ok(found)
     }
 
-    async fn look_in_memory(&self, key: &CacheKey) -> Result<Option<Cached>> {
+    /// Returns the value of a key in memory, and counts a hit; it never waits.
+    fn look_in_memory(&self, key: &CacheKey) -> Result<Option<Cached>> {
         let found = match self.settings().backend {
             Backend::Sqlite => match self.larder.started::<Store>() {
-                Some(store) => {
-                    let found = store.read_memory(|memory, now| memory.get(key, now)).await;
-                    missing_if_unwell(found)?.flatten()
-                }
+                Some(store) => missing_if_unwell(store.read_memory(|memory| memory.get(key, now)))?.flatten(),
                 None => None,
             },
-            Backend::Memory => {
-                let found = self.state().memory.as_ref().and_then(|memory| memory.get(key, now()));
-                let_others_run_after_memory_read().await;
-                found
-            }
+            Backend::Memory => self.look_in_memory_again(key),
             Backend::Off => None,
         };
         if let Some(cached) = &found {
@@ -178,20 +180,29 @@ impl EmbedCache {
 
     pub(crate) async fn remove_keys(&self, keys: Vec<CacheKey>) -> Result<u64> {
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveValues { keys }).await,
+            (Backend::Sqlite, _) => {
+                let mut removed_count = 0;
+                for some in keys.chunks(VALUES_PER_REMOVAL) {
+                    removed_count += self.send(RemoveValues { keys: some.to_vec() }).await?;
+                }
+                Ok(removed_count)
+            }
             (_, Some(memory)) => Ok(memory.remove(&keys, now())),
             _ => Ok(0),
         }
     }
 
-    /// Removes everything that carries a tag, vectors and other values; answers how much there was.
+    /// Removes everything that carries a tag, vectors and other values; answers how much there was. It goes in writes of 100:
+    /// what fails or is cancelled in the middle leaves the rest, and what is put meanwhile may stay.
     ///
     /// # Errors
     /// When the tag cannot be used, or the store cannot be written.
     pub async fn remove_tagged(&self, tag: impl AsRef<str>) -> Result<u64> {
         let tag = Tag::new(tag)?;
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveTagged { tag }).await,
+            (Backend::Sqlite, _) => {
+                self.page_by_page(|after| RemoveTagged { tag: tag.clone(), after, limit: VALUES_PER_REMOVAL }).await
+            }
             (_, Some(memory)) => Ok(memory.remove_tagged(&tag)),
             _ => Ok(0),
         }
@@ -199,9 +210,28 @@ impl EmbedCache {
 
     pub(super) async fn remove_produced(&self, producer: Producer) -> Result<u64> {
         match (self.settings().backend, &self.state().memory) {
-            (Backend::Sqlite, _) => self.send(RemoveProduced { producer }).await,
+            (Backend::Sqlite, _) => {
+                let page = |after| RemoveProduced { producer: producer.clone(), after, limit: VALUES_PER_REMOVAL };
+                self.page_by_page(page).await
+            }
             (_, Some(memory)) => Ok(memory.remove_produced(&producer)),
             _ => Ok(0),
+        }
+    }
+
+    /// Removes values page by page; answers how many there were.
+    async fn page_by_page<M>(&self, page: impl Fn(Option<CacheKey>) -> M) -> Result<u64>
+    where
+        M: Ask<Store: Hosted> + Message<Reply = RemovedPage>,
+    {
+        let (mut removed_count, mut after) = (0, None);
+        loop {
+            let removed = self.send(page(after)).await?;
+            removed_count += removed.removed_count;
+            if removed.next.is_none() {
+                return Ok(removed_count);
+            }
+            after = removed.next;
         }
     }
 
