@@ -90,6 +90,8 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../../docs/cookbook.md")]
     struct Cookbook;
+    #[doc = include_str!("../../docs/context.md")]
+    struct Context;
     #[doc = include_str!("../../docs/stores/kv.md")]
     struct Kv;
     #[doc = include_str!("../../docs/stores/documents.md")]
