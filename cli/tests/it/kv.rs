@@ -82,7 +82,7 @@ fn long_lists_say_where_they_go_on() {
     let larder = larder::blocking::wait(larder::Larder::open(tool.data())).unwrap();
     let numbers = larder.kv().collection::<u32>("numbers");
     for number in 0..25 {
-        larder::blocking::wait(numbers.put(&format!("{number:02}"), &number)).unwrap();
+        larder::blocking::wait(numbers.put(format!("{number:02}"), &number)).unwrap();
     }
     larder::blocking::wait(larder.close());
     let (mut seen, mut after) = (Vec::new(), None::<String>);
