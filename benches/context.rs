@@ -199,9 +199,9 @@ async fn retrieve(name: &str, context: &Context, corpus: &Corpus, change: impl F
         times.push(began.elapsed());
     }
     times.sort();
-    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or_default();
     let mean = found as f64 / times.len() as f64;
-    println!("{name:<42} p50 {:>9.1?}  p90 {:>9.1?}  p99 {:>9.1?}  {mean:.1} passages", at(0.5), at(0.9), at(0.99));
+    println!("{name:<42} p50 {:>9.1?}  p90 {:>9.1?}  p99 {:>9.1?}  {mean:.1} passages", at(50), at(90), at(99));
     Ok(())
 }
 

@@ -9,7 +9,6 @@ use text_splitter::MarkdownSplitter;
 const PASSAGE_CHARS: usize = 800;
 
 /// Lists the texts below a folder, in the order of their names. Symbolic links are not followed.
-#[expect(clippy::disallowed_methods, reason = "reads the user's folder, never a store's")]
 pub(crate) fn texts(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

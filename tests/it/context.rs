@@ -9,6 +9,7 @@ mod cancelled;
 mod faults;
 pub(crate) mod kills;
 mod mending;
+mod migration;
 mod model;
 mod operations;
 pub(crate) mod processes;
@@ -42,7 +43,7 @@ fn vector_of(text: &str) -> Vec<f32> {
     let hash = text
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    (0..DIMENSIONS).map(|at| f32::from((hash.rotate_left(8 * at as u32) & 0xff) as u8) - 127.5).collect()
+    hash.to_le_bytes().map(|byte| f32::from(byte) - 127.5).to_vec()
 }
 
 impl Embedder for Testing {

@@ -328,13 +328,23 @@ fn finish_one(
     context.connection.prepare_cached("DELETE FROM intent WHERE key = ?1")?.execute([id.0])?;
     let mut node_count = 0;
     if let (IntentKind::Forget, IntentSubject::Document(document)) = (found.kind, &found.subject)
-        && let Some((_, Some(member))) = members::place(context.connection, document)?
-        && member.context == found.context
+        && let Some((key, member)) = members::place(context.connection, document)?
+        && may_delete(context.connection, key, member, &found.context)?
     {
         node_count = delete::delete_with_nodes(context, document, rows_left)?.unwrap_or(0);
     }
     context.changed("intent", "", found.subject.as_str());
     Ok(Some(node_count))
+}
+
+/// Tells whether a context deletes the document that it forgets: its own, or one of which nothing but a failure is known.
+fn may_delete(connection: &Connection, key: i64, member: Option<Member>, context: &ContextName) -> Outcome<bool> {
+    if let Some(member) = member {
+        return Ok(member.context == *context);
+    }
+    let mut statement =
+        connection.prepare_cached("SELECT hash IS NULL AND node_count = 0 FROM document WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0))?)
 }
 
 pub(super) fn list(context: &Reading<'_>, message: &ListIntents) -> Outcome<Vec<Intent>> {

@@ -90,6 +90,8 @@ impl ContextBuilder {
 
     /// Opens the context, making it where it is not there, and finishes what a process that died had begun.
     ///
+    /// After a power cut under a store that is relaxed, stores may disagree beyond that: [`repair`](Context::repair) mends it.
+    ///
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when the context is there with another model, other dimensions, another metric or another
     /// collection; [`NotFound`](Kind::NotFound) when it is not there and there is no embedder; [`Invalid`](Kind::Invalid) when a

@@ -343,6 +343,11 @@ async fn ingest_batch(
                     let outcome = if is_new { IngestOutcome::Inserted } else { IngestOutcome::Updated };
                     note(tally, &document.id, &outcome, nodes);
                 }
+                // It is somebody else's, and not marked as failed for that.
+                Committed::Refused(refused @ Kind::Conflict { .. }) => {
+                    let outcome = IngestOutcome::Failed(refused.to_string());
+                    note(tally, &document.id, &outcome, NodeCounts::default());
+                }
                 Committed::Refused(refused) => fail(context, &document, &refused.to_string(), tally).await?,
                 Committed::Outdated(_) if attempt == ATTEMPTS => {
                     fail(context, &document, "others changed it all the while", tally).await?;

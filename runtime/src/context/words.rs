@@ -9,6 +9,8 @@ const COMMON: [&str; 64] = [
     "you",
 ];
 
+/// A longer run of letters is no word that anybody looks for.
+const WORD_BYTES_MAX: usize = 200;
 /// Most words of a question that are looked for.
 const SOUGHT_MAX: usize = 16;
 /// Most words of a name that is looked for in a question.
@@ -18,7 +20,7 @@ const NAMING_WORDS_MAX: usize = 32;
 
 /// Returns the words of a text: runs of letters and digits.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && word.len() <= WORD_BYTES_MAX)
 }
 
 /// Tells whether a word, in lower case, says next to nothing.

@@ -33,6 +33,22 @@ async fn ingest_puts_a_document_into_every_store_and_again_costs_nothing() {
     assert_eq!(embedder.count(), 150);
 }
 
+/// A server spawns what it does: the futures are `Send`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_can_be_spawned() {
+    let larder = Larder::temporary().await.unwrap();
+    let context = open(&larder).await;
+    let all = async move {
+        let ingestion = context.ingest(["a", "b"].map(|id| document(id, 1)));
+        ingestion.run(|source| Ok::<_, Error>(version(source.id.as_str(), 1))).await.unwrap();
+        context.put(document("c", 1), version("c", 1)).await.unwrap();
+        context.forget("a").await.unwrap();
+        context.retrieve("b").await.unwrap();
+        context.repair().await.unwrap()
+    };
+    assert_eq!(within(tokio::spawn(all)).await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn changed_document_is_replaced_and_only_what_changed_is_embedded() {
     let larder = Larder::temporary().await.unwrap();
@@ -230,6 +246,10 @@ async fn contexts_of_one_folder_do_not_see_each_other() {
     assert_eq!(retrieved(&mail, "common words").await, ["b#0"]);
     let taken = notes.put(document("b", 2), pieces("b", ["other"])).await;
     assert_refused(taken, Class::Conflict, &["\"b\"", "mail"]);
+    let report = notes.ingest([document("b", 2)]).run(|_| Ok::<_, Error>(pieces("b", ["other"]))).await.unwrap();
+    assert_eq!(report.failed.len(), 1);
+    let state = larder.documents().document("b").await.unwrap().unwrap().state;
+    assert_eq!(state, IngestionState::Done, "the other context's document is as it was");
     assert_refused(notes.forget("b").await, Class::Conflict, &["mail"]);
     assert_eq!(notes.check().await.unwrap(), []);
     assert_eq!(mail.check().await.unwrap(), []);
@@ -336,4 +356,9 @@ async fn failed_document_is_as_it_was_and_is_tried_again() {
     assert_none(&disagreements(&context, &corpus).await);
     let error = context.put(document("d", 3), pieces("d", ["FAIL"])).await.unwrap_err();
     assert_eq!((error.class(), error.written()), (Class::Computation, Written::NotApplied));
+    // Of one that was never ingested nothing but the failure is known: it is forgotten, too.
+    context.put(document("never", 1), pieces("never", ["FAIL"])).await.unwrap_err();
+    assert!(larder.documents().document("never").await.unwrap().is_some());
+    context.forget("never").await.unwrap();
+    assert!(larder.documents().document("never").await.unwrap().is_none());
 }

@@ -174,8 +174,15 @@ fn from_memory(mut rows: Rows, ids: &[MessageId], counter: &dyn TokenCounter, as
 fn agree(steps: &[Step], summary: Option<usize>, forgets_pins: bool) -> Result<(), TestCaseError> {
     let Filled { _folder, file, settings, session } = fill(steps, summary);
     let connection = file.reader().unwrap();
-    let context =
-        Reading { connection: &connection, now: Timestamp(1), settings: &settings, memory: &(), is_in_place: false };
+    let process = Process { folder: _folder.path().to_path_buf(), name: "1".to_owned() };
+    let context = Reading {
+        connection: &connection,
+        now: Timestamp(1),
+        settings: &settings,
+        memory: &(),
+        is_in_place: false,
+        process: &process,
+    };
     for policy in [WindowPolicy::Strict, WindowPolicy::ChatMemoryBuffer] {
         let (mut rows, ids) = in_memory(&context, &session, policy == WindowPolicy::Strict);
         if forgets_pins {
