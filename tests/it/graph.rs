@@ -2,8 +2,10 @@
 //! multigraph that knows time and provenance.
 
 mod bad_input;
+mod damage;
 mod defects;
 mod facts;
+mod large;
 mod lookup;
 mod merge;
 mod model;
@@ -29,14 +31,15 @@ impl std::ops::Deref for InFolder {
     }
 }
 
-/// Returns a larder that walks the graph in memory, and one that walks rows.
-async fn both() -> [InFolder; 2] {
-    [open(2 << 30).await, open(0).await]
+/// Returns a larder that walks the graph in memory, one that does so without asking SQLite, and one that walks rows.
+async fn each_way() -> [InFolder; 3] {
+    [open(2 << 30, false).await, open(2 << 30, true).await, open(0, false).await]
 }
 
-async fn open(index_bytes_max: u64) -> InFolder {
+async fn open(index_bytes_max: u64, is_exclusive: bool) -> InFolder {
     let folder = tempfile::tempdir().unwrap();
     let builder = Larder::builder(folder.path()).graph(|graph| graph.own.index_bytes_max = index_bytes_max);
+    let builder = if is_exclusive { builder.exclusive() } else { builder };
     InFolder { larder: builder.open().await.unwrap(), _folder: folder }
 }
 

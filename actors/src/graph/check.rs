@@ -5,8 +5,9 @@ use rusqlite::params;
 
 use super::names::{NAME, Name};
 use super::row::{ENTITY, ENTITY_PAYLOAD, EntityPayload, EntityRow, RELATION, RELATION_PAST, RelationRow};
+use super::sources::SOURCE;
 use super::store::Reading;
-use super::{embeddings, entities, labels, merge};
+use super::{embeddings, entities, labels, merge, sources};
 use crate::full_text;
 use crate::store::{Failure, Outcome};
 
@@ -26,6 +27,8 @@ pub(super) fn check(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Out
     check_past(context, &past, found)?;
     let embedding = format!("SELECT {} FROM embedding WHERE slot > ?1 ORDER BY slot LIMIT ?2", embeddings::EMBEDDING);
     check_rows(context, &embedding, found, |row| embeddings::read(row).map(drop))?;
+    let source = format!("SELECT {SOURCE} FROM source WHERE key > ?1 ORDER BY key LIMIT ?2");
+    check_rows(context, &source, found, |row| sources::read(row).map(drop))?;
     check_names(context, found)?;
     merge::check(context.connection, found)?;
     check_counts(context, found)?;
@@ -77,15 +80,16 @@ fn check_pages(
 
 fn check_names(context: &Reading<'_>, found: &mut dyn FnMut(String)) -> Outcome<()> {
     let mut statement = context.connection.prepare_cached(&format!(
-        "SELECT {NAME} FROM name WHERE (name, label_key) > (?1, ?2) ORDER BY name, label_key LIMIT ?3"
+        "SELECT {NAME} FROM name WHERE (name, label_key) > (CAST(?1 AS TEXT), ?2) ORDER BY name, label_key LIMIT ?3"
     ))?;
-    let mut after = (String::new(), i64::MIN);
+    // Bytes, since a damaged name may be no UTF-8 any more.
+    let mut after = (Vec::new(), i64::MIN);
     loop {
         let mut rows = statement.query(params![after.0, after.1, PAGE_ROWS])?;
         let mut row_count = 0;
         while let Some(row) = rows.next()? {
             row_count += 1;
-            after = (row.get(0)?, row.get(1)?);
+            after = (row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?.to_vec(), row.get(1)?);
             if let Err(Failure::Refused(damage)) = Name::read(row) {
                 found(damage.to_string());
             }

@@ -9,7 +9,7 @@ use larder_protocol::Label;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{checksum, damaged};
-use crate::store::Outcome;
+use crate::store::{Outcome, decoded};
 
 /// The labels that one request has met.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl<'a> Labels<'a> {
     /// The same with what is known already, which must be committed.
     pub(super) fn knowing(connection: &'a Connection, known: Arc<HashMap<i64, Label>>) -> Self {
         Self { connection, known, texts: HashMap::new(), keys: HashMap::new() }
+    }
+
+    /// Returns whether a label that is known already has this text.
+    pub(super) fn is_known_as(&self, key: i64, label: &Label) -> bool {
+        self.known.get(&key) == Some(label)
     }
 
     /// Returns what was not known.
@@ -87,9 +92,13 @@ pub(super) fn find(connection: &Connection, label: &Label) -> Outcome<Option<i64
 
 pub(super) fn read(connection: &Connection, key: i64) -> Outcome<Label> {
     let mut statement = connection.prepare_cached("SELECT text, checksum FROM label WHERE key = ?1")?;
-    let row: Option<(String, i64)> = statement.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let label = row.filter(|(text, stored)| *stored == label_checksum(key, text)).map(|(text, _)| Label::new(text));
-    label.and_then(Result::ok).ok_or_else(|| damaged_label(key))
+    let mut rows = statement.query([key])?;
+    let row = rows.next()?.ok_or_else(|| damaged_label(key))?;
+    let read = || -> rusqlite::Result<Option<Label>> {
+        let (text, stored): (String, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Label::new(&text).ok().filter(|_| stored == label_checksum(key, &text)))
+    };
+    decoded(read(), || damaged_label(key))
 }
 
 /// Returns every label there is.

@@ -3,10 +3,13 @@
 //! Start at [`look`]: a question looks at one committed state, and the graph is brought to exactly that one, whoever committed it.
 //! What was made is what has a higher key; what was changed or deleted is in the table `touched`.
 //!
+//! Where nothing is to be followed, [`current`] answers without a transaction, and in a folder of one process without asking SQLite.
+//!
 //! Always true: the graph is changed only by a read of committed rows, in a transaction that began while it was held, so that it
 //! never runs ahead of what its question sees.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use larder_protocol::Label;
@@ -14,6 +17,7 @@ use rusqlite::{Connection, params};
 
 use super::delete::TOUCHED_KEPT;
 use super::lookup::Names;
+use super::names;
 use super::row::{ENTITY, EntityRow, RELATION_CORE, RelationRow, damaged};
 use super::similar::Similar;
 use super::store::{GraphSettings, Reading};
@@ -31,6 +35,8 @@ const RETRIED_AFTER: i64 = 200_000;
 #[derive(Debug)]
 pub struct GraphMemory {
     bytes_max: usize,
+    /// Counts this process's commits, if no other process can change the file.
+    commits: Option<AtomicU64>,
     graph: Mutex<Graph>,
     pub(super) names: Mutex<Option<Names>>,
     pub(super) similar: Mutex<Option<Similar>>,
@@ -53,6 +59,8 @@ struct Followed {
     index: GraphIndex,
     /// Every write up to this is in it.
     to: i64,
+    /// So many commits of this process are in it at least.
+    commits: u64,
     rebuilding: Option<Rebuilding>,
 }
 
@@ -72,8 +80,9 @@ pub(super) struct Seen<'a> {
 }
 
 impl GraphMemory {
-    pub(super) fn new(settings: &GraphSettings) -> Self {
+    pub(super) fn new(settings: &GraphSettings, is_exclusive: bool) -> Self {
         Self {
+            commits: is_exclusive.then(AtomicU64::default),
             bytes_max: usize::try_from(settings.index_bytes_max).unwrap_or(usize::MAX),
             graph: Mutex::default(),
             names: Mutex::default(),
@@ -86,7 +95,19 @@ impl GraphMemory {
         self.bytes_max
     }
 
+    /// Notes a commit of this process. Must be called before anybody is told of it.
+    pub(super) fn note_commit(&self) {
+        if let Some(commits) = &self.commits {
+            commits.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn commits(&self) -> u64 {
+        self.commits.as_ref().map_or(0, |commits| commits.load(Ordering::Acquire))
+    }
+
     pub(super) fn forget(&self) {
+        self.note_commit();
         *lock(&self.graph) = Graph::Unloaded;
         *lock(&self.names) = None;
         *lock(&self.similar) = None;
@@ -126,15 +147,34 @@ pub(super) fn hold<'a, T: Default>(mutex: &'a Mutex<T>, is_in_place: bool) -> Ou
     })
 }
 
+/// Returns the graph in memory if it is that of the newest committed state at some moment since this was called: the rows may
+/// be further by now.
+pub(super) fn current(context: &Reading<'_>) -> Outcome<Option<Snapshot>> {
+    let Ok(held) = context.memory.graph.try_lock() else { return Ok(None) };
+    let Graph::Loaded(Followed { index, to, commits, rebuilding: None }) = &*held else { return Ok(None) };
+    let (snapshot, to, commits) = (index.snapshot(), *to, *commits);
+    drop(held);
+    let is_current = match &context.memory.commits {
+        Some(newest) => newest.load(Ordering::Acquire) == commits,
+        None => context.newest_sequence()?.0.cast_signed() == to,
+    };
+    Ok(is_current.then_some(snapshot))
+}
+
 /// Looks at the newest committed state.
 ///
 /// # Errors
 /// On a caller's thread [`Failure::TooLong`] when there is more to follow than a few rows.
 pub(super) fn look<T>(context: &Reading<'_>, look: impl FnOnce(Seen<'_>) -> Outcome<T>) -> Outcome<T> {
     let mut held = hold(&context.memory.graph, context.is_in_place)?;
+    // Counted before the transaction begins, which then sees at least those.
+    let commits = context.memory.commits();
     // Begun with the graph in hand, so that nobody takes it further than this transaction sees.
     context.at_one_instant(|connection| {
         let snapshot = follow(context, connection, &mut held)?;
+        if let Graph::Loaded(followed) = &mut *held {
+            followed.commits = commits;
+        }
         drop(held);
         look(Seen { connection, snapshot })
     })
@@ -184,6 +224,17 @@ fn load(connection: &Connection, bytes_max: usize, newest: i64) -> Outcome<Graph
             }
         }
     }
+    {
+        // Not verified: whoever asks for one of these is told to look at the rows, and those are.
+        let mut statement = connection.prepare_cached("SELECT name FROM name WHERE is_alias = 1")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let name = row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?;
+            if builder.push_other_name(&String::from_utf8_lossy(name)).is_err() {
+                return Ok(Graph::TooLarge(newest));
+            }
+        }
+    }
     let mut statement = connection.prepare_cached(&format!("SELECT {RELATION_CORE} FROM relation ORDER BY key"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -194,7 +245,7 @@ fn load(connection: &Connection, bytes_max: usize, newest: i64) -> Outcome<Graph
             Err(TooLarge) => return Ok(Graph::TooLarge(newest)),
         }
     }
-    Ok(Graph::Loaded(Followed { index: GraphIndex::new(builder), to: newest, rebuilding: None }))
+    Ok(Graph::Loaded(Followed { index: GraphIndex::new(builder), to: newest, commits: 0, rebuilding: None }))
 }
 
 fn without_end(key: i64) -> Failure {
@@ -274,7 +325,12 @@ impl Followed {
     fn follow_entities(&mut self, connection: &Connection, touched: BTreeSet<i64>) -> Outcome<()> {
         for key in touched {
             match EntityRow::find(connection, key)? {
-                Some(entity) => self.put_entity(&entity)?,
+                Some(entity) => {
+                    self.put_entity(&entity)?;
+                    for alias in names::aliases(connection, key)? {
+                        self.index.put_other_name(&alias.name);
+                    }
+                }
                 // Deleted, and its row is swept already.
                 None => self.index.remove_node(key),
             }
@@ -323,5 +379,71 @@ impl Followed {
         if std::thread::Builder::new().name("larder-graph".to_owned()).spawn(build).is_ok() {
             self.rebuilding = Some(Rebuilding { built, to: self.to });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(index: &mut GraphIndex, keys: std::ops::Range<i64>) {
+        for key in keys {
+            index.put_node(&Node { key, label: 1, name: &key.to_string(), is_gone: false });
+        }
+    }
+
+    fn followed(to: i64) -> Followed {
+        let mut index = GraphIndex::default();
+        put(&mut index, 1..to + 1);
+        Followed { index, to, commits: 0, rebuilding: None }
+    }
+
+    /// Waits for the thread that builds.
+    fn adopt(followed: &mut Followed, newest: i64) {
+        let began = std::time::Instant::now();
+        while followed.rebuilding.is_some() {
+            assert!(began.elapsed().as_secs() < 60, "nothing is built");
+            followed.adopt_rebuilt(newest);
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_built_in_the_background_is_taken_over_and_follows_from_where_it_began() {
+        let mut followed = followed(10_001);
+        followed.mind_rebuilding(usize::MAX);
+        assert!(followed.rebuilding.is_some());
+        // What comes meanwhile is not in it: it is followed again.
+        put(&mut followed.index, 10_002..10_052);
+        followed.to = 10_051;
+        adopt(&mut followed, 10_051);
+        assert_eq!((followed.to, followed.index.snapshot().place_count()), (10_001, 10_001));
+        assert!(!followed.index.is_to_be_rebuilt());
+        let snapshot = followed.index.snapshot();
+        assert_eq!(snapshot.find_named("77", |_| true), snapshot.find(77));
+    }
+
+    #[test]
+    fn what_was_built_is_given_up_where_it_cannot_be_followed_from() {
+        let mut followed = followed(10_001);
+        followed.mind_rebuilding(usize::MAX);
+        // The file is another one, of fewer writes.
+        adopt(&mut followed, 5);
+        assert_eq!(followed.to, 10_001);
+        // One that does not fit is given up as well, and tried again later.
+        followed.mind_rebuilding(100);
+        adopt(&mut followed, 10_001);
+        assert!(followed.index.is_to_be_rebuilt());
+    }
+
+    #[test]
+    fn a_folder_of_one_process_counts_commits_and_one_of_several_does_not() {
+        let memory = |is_exclusive| GraphMemory::new(&GraphSettings::default(), is_exclusive);
+        let [alone, shared] = [true, false].map(memory);
+        for memory in [&alone, &shared] {
+            memory.note_commit();
+            memory.forget();
+        }
+        assert_eq!((alone.commits(), shared.commits()), (2, 0));
     }
 }

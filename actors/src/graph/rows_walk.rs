@@ -1,6 +1,6 @@
 //! The graph as a question sees it, walked over rows: where it does not fit in memory, or is asked as it was known once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use larder_protocol::Timestamp;
@@ -98,6 +98,7 @@ impl Walk for RowsWalk<'_> {
     type Node = i64;
     type Error = Failure;
     type Table<T: Default + Clone> = HashMap<i64, T, KeyHash>;
+    type Marks = HashSet<i64, KeyHash>;
 
     fn edges(
         &self,
@@ -119,5 +120,9 @@ impl Walk for RowsWalk<'_> {
 
     fn table<T: Default + Clone>(&self) -> HashMap<i64, T, KeyHash> {
         HashMap::default()
+    }
+
+    fn marks(&self) -> HashSet<i64, KeyHash> {
+        HashSet::default()
     }
 }

@@ -6,7 +6,7 @@ use larder_protocol::SourceId;
 use larder_protocol::graph::{
     ListSources, NewRelation, RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::delete;
 use super::labels::Labels;
@@ -14,7 +14,7 @@ use super::relations;
 use super::row::{EntityRow, RelationRow, checksum, damaged};
 use super::store::{Graph, Reading, Writing};
 use crate::sqlite::text::prefix_end;
-use crate::store::{Outcome, check_count, check_limit, stored_name};
+use crate::store::{Outcome, check_count, check_limit, decoded, stored_name};
 
 /// Records that sources say a relation; answers whether one of them is new to it.
 pub(super) fn add(connection: &Connection, relation_key: i64, sources: &[SourceId]) -> Outcome<bool> {
@@ -57,18 +57,28 @@ pub(super) fn find(connection: &Connection, source: &SourceId) -> Outcome<Option
     }
 }
 
+/// The columns that [`read`] decodes.
+pub(super) const SOURCE: &str = "source.key, source.id, source.checksum";
+
+/// Decodes and verifies the columns [`SOURCE`].
+pub(super) fn read(row: &Row<'_>) -> Outcome<SourceId> {
+    let read = || -> rusqlite::Result<Option<SourceId>> {
+        let (key, id, stored): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(SourceId::new(&id).ok().filter(|_| stored == checksum(&[Some(key)], &[Some(&id)])))
+    };
+    decoded(read(), || damaged("a source does not match its checksum".to_owned()))
+}
+
 /// Returns who says a relation, in the order of the ids.
 pub(super) fn of(connection: &Connection, relation_key: i64) -> Outcome<Vec<SourceId>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT source.key, source.id, source.checksum FROM said CROSS JOIN source ON source.key = said.source_key
-         WHERE said.relation_key = ?1 ORDER BY source.id",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {SOURCE} FROM said CROSS JOIN source ON source.key = said.source_key
+         WHERE said.relation_key = ?1 ORDER BY source.id"
+    ))?;
     let mut rows = statement.query([relation_key])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let (key, id, stored): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let source = SourceId::new(&id).ok().filter(|_| stored == checksum(&[Some(key)], &[Some(&id)]));
-        found.push(source.ok_or_else(|| damaged(format!("the source {key} does not match its checksum")))?);
+        found.push(read(row)?);
     }
     Ok(found)
 }

@@ -21,7 +21,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::entities;
 use super::labels::Labels;
-use super::memory::{Seen, look};
+use super::memory::{Seen, current, look};
 use super::names;
 use super::relations;
 use super::row::{EntityRow, RelationRow, damaged, entity_id, relation_id};
@@ -125,6 +125,10 @@ trait Question {
     type Answer;
     /// Whether entities that the question names are met whatever their label: where it starts and ends.
     const MEETS_NAMED: bool = true;
+    /// Whether it reads rows, but for labels, which never change.
+    fn reads_rows(&self) -> bool {
+        false
+    }
     fn ask(self, graph: &impl Asked, connection: &Connection, labels: &mut Labels<'_>) -> Outcome<Self::Answer>;
 }
 
@@ -151,34 +155,56 @@ fn ask<Q: Question>(
         }
         return context.at_one_instant(|connection| in_rows(context, connection, entities, follow, question));
     }
+    if !question.reads_rows()
+        && let Some(snapshot) = current(context)?
+    {
+        let labels = Labels::knowing(context.connection, context.memory.labels());
+        if let Some(starts) = entities.iter().map(|entity| named_in_memory(&snapshot, &labels, entity)).collect() {
+            return in_memory(context, labels, &snapshot, starts, follow, question);
+        }
+    }
     look(context, |Seen { connection, snapshot }| match &snapshot {
-        Some(snapshot) => in_memory(context, connection, snapshot, entities, follow, question),
+        Some(snapshot) => {
+            let mut starts = Vec::with_capacity(entities.len());
+            for entity in entities {
+                let key = names::require(connection, entity)?;
+                let lost = || damaged(format!("the entity {key} is there, and not in memory"));
+                starts.push(snapshot.find(key).ok_or_else(lost)?);
+            }
+            let labels = Labels::knowing(connection, context.memory.labels());
+            in_memory(context, labels, snapshot, starts, follow, question)
+        }
         None if context.is_in_place => Err(Failure::TooLong),
         None => in_rows(context, connection, entities, follow, question),
     })
 }
 
+/// Returns the place of the entity that is meant; `None`: the rows have to say, or that there is none.
+fn named_in_memory(snapshot: &Snapshot, labels: &Labels<'_>, entity: &EntityRef) -> Option<u32> {
+    match entity {
+        EntityRef::Id(id) => snapshot.find(id.0.cast_signed()),
+        EntityRef::Name { name, label } => {
+            let is_wanted = |key| label.as_ref().is_none_or(|label| labels.is_known_as(i64::from(key), label));
+            snapshot.find_named(name.as_str(), is_wanted)
+        }
+        _ => None,
+    }
+}
+
 fn in_memory<Q: Question>(
     context: &Reading<'_>,
-    connection: &Connection,
+    mut labels: Labels<'_>,
     snapshot: &Snapshot,
-    entities: &[&EntityRef],
+    starts: Vec<u32>,
     follow: &Follow,
     question: Q,
 ) -> Outcome<Q::Answer> {
-    let mut labels = Labels::knowing(connection, context.memory.labels());
     let rules = rules(context, &mut labels, follow)?;
-    let mut starts = Vec::with_capacity(entities.len());
-    for entity in entities {
-        let key = names::require(connection, entity)?;
-        let lost = || damaged(format!("the entity {key} is there, and not in memory"));
-        starts.push(snapshot.find(key).ok_or_else(lost)?);
-    }
     let edges_max = if context.is_in_place { EDGES_IN_PLACE_MAX } else { usize::MAX };
     let exempt = if Q::MEETS_NAMED { starts.as_slice() } else { &[] };
     let view = View::new(snapshot, &rules, exempt, edges_max, &interrupt::is_over);
     let graph = InMemory { view, snapshot, starts: &starts, is_in_place: context.is_in_place };
-    let answer = question.ask(&graph, connection, &mut labels);
+    let answer = question.ask(&graph, context.connection, &mut labels);
     context.memory.learn(labels.into_new());
     answer
 }
@@ -247,6 +273,10 @@ struct Neighbors<'a> {
 impl Question for Neighbors<'_> {
     type Answer = Vec<Neighbor>;
     const MEETS_NAMED: bool = false;
+
+    fn reads_rows(&self) -> bool {
+        self.message.filter.is_some()
+    }
 
     fn ask(self, graph: &impl Asked, connection: &Connection, labels: &mut Labels<'_>) -> Outcome<Vec<Neighbor>> {
         let FindNeighbors { follow, filter, order, offset, limit, .. } = self.message;
@@ -553,6 +583,10 @@ struct Select<'a> {
 
 impl Question for Select<'_> {
     type Answer = Subgraph;
+
+    fn reads_rows(&self) -> bool {
+        true
+    }
 
     fn ask(self, graph: &impl Asked, connection: &Connection, labels: &mut Labels<'_>) -> Outcome<Subgraph> {
         let SelectSubgraph { seeds, follow, depth, entity_limit, .. } = self.message;

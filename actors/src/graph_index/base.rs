@@ -2,10 +2,11 @@
 //!
 //! Start at [`BaseBuilder`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::hash::KeyHash;
+use super::names::NameTable;
 use super::{EdgeRecord, Key, LabelKey};
 
 /// A node's dense number.
@@ -96,6 +97,9 @@ pub(super) struct Base {
     pub(super) labels: Vec<LabelKey>,
     name_ends: Vec<usize>,
     names: String,
+    pub(super) by_name: NameTable,
+    /// Names that something else has than the node whose own they are.
+    pub(super) other_names: HashSet<Box<str>>,
     gone: Vec<u64>,
     pub(super) gone_count: usize,
     pub(super) outgoing: Matrix,
@@ -126,14 +130,17 @@ impl Base {
     /// Returns about how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
         let nodes = self.keys.len() * (8 + 4 + 8) + self.gone.len() * 8 + self.names.len();
+        let nodes = nodes + self.by_name.bytes() + self.other_names.len() * OTHER_NAME_BYTES;
         nodes + self.outgoing.bytes() + self.incoming.bytes() + self.details.len() * DETAIL_BYTES
     }
 }
 
 /// Bytes that a detail takes in its table, free places counted.
 const DETAIL_BYTES: usize = 96;
+/// Bytes that another name takes, about.
+const OTHER_NAME_BYTES: usize = 64;
 /// Bytes that a node takes beside its name, and an edge, while a graph is built.
-const NODE_BYTES: usize = 24;
+const NODE_BYTES: usize = 24 + 12;
 const EDGE_BYTES: usize = 24 + 32;
 
 /// A graph would take more memory than it may.
@@ -181,6 +188,16 @@ impl BaseBuilder {
         Ok(())
     }
 
+    /// Says that a name is not only, or not at all, the own name of a node.
+    ///
+    /// # Errors
+    /// When the graph is over its bytes.
+    pub fn push_other_name(&mut self, name: &str) -> Result<(), TooLarge> {
+        self.bytes += OTHER_NAME_BYTES;
+        self.base.other_names.insert(name.into());
+        if self.bytes > self.bytes_max { Err(TooLarge) } else { Ok(()) }
+    }
+
     /// Adds an edge; answers whether its ends are there.
     ///
     /// # Errors
@@ -207,6 +224,7 @@ impl BaseBuilder {
         self.edges.sort_unstable_by_key(|edge| edge.key);
         self.base.outgoing = Matrix::of(count, &self.edges, |edge| edge.subject, |edge| edge.object);
         self.base.incoming = Matrix::of(count, &self.edges, |edge| edge.object, |edge| edge.subject);
+        self.base.by_name = NameTable::of(count, |place| self.base.name(place));
         self.base
     }
 }

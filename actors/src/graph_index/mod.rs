@@ -16,6 +16,7 @@
 
 mod base;
 mod hash;
+mod names;
 mod overlay;
 mod path;
 mod rank;
@@ -105,6 +106,8 @@ pub trait Walk {
     type Error;
     /// A state for each node of a walk.
     type Table<T: Default + Clone>: Table<Self::Node, T>;
+    /// Which nodes a walk has met.
+    type Marks: Marks<Self::Node>;
 
     /// Shows the edges of a node that the question follows: outgoing ones first, each way in the order of their keys. An edge of the
     /// node with itself is shown once, as outgoing, where both ways are followed.
@@ -120,6 +123,15 @@ pub trait Walk {
 
     /// Returns a table in which every node has the default state.
     fn table<T: Default + Clone>(&self) -> Self::Table<T>;
+
+    /// Returns marks of which no node has one.
+    fn marks(&self) -> Self::Marks;
+}
+
+/// Which nodes a walk has met.
+pub trait Marks<N> {
+    /// Marks a node; answers whether it was not marked before.
+    fn mark(&mut self, node: N) -> bool;
 }
 
 /// A state for each node.

@@ -3,7 +3,7 @@
 //! Start at [`GraphIndex`]. Always true: what a [`Snapshot`] shows never changes; whoever changes the index copies what a snapshot
 //! still shows, one node and one shard at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::base::{Base, BaseBuilder, Detail, Place};
@@ -65,6 +65,10 @@ pub(super) struct Overlay {
     added: Arc<Vec<Key>>,
     /// The same by key: one that was there before a base was built may come late.
     by_key: Arc<HashMap<Key, Place, KeyHash>>,
+    /// Nodes by the names that they got since.
+    by_name: Arc<HashMap<Arc<str>, Vec<Place>>>,
+    /// See [`GraphIndex::put_other_name`].
+    other_names: Arc<HashSet<Box<str>>>,
     change_count: usize,
     /// Whether a node may be gone that is not in the base.
     has_gone: bool,
@@ -114,11 +118,27 @@ impl GraphIndex {
     /// Puts a node, in the place of the one of its key.
     pub fn put_node(&mut self, node: &Node<'_>) {
         let place = self.place_or_new(node.key);
+        let is_named_so = (place as usize) < self.now.base.keys.len() && self.now.base.name(place) == node.name;
         let overlay = Arc::make_mut(&mut self.now.overlay);
         overlay.change_count += 1;
         overlay.has_gone |= node.is_gone;
         let info = Info { label: node.label, name: node.name.into(), is_gone: node.is_gone };
+        if !is_named_so {
+            let places = Arc::make_mut(&mut overlay.by_name).entry(Arc::clone(&info.name)).or_default();
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
         overlay.touch(place).info = Some(info);
+    }
+
+    /// Says that a name is not only, or not at all, the own name of a node: whoever asks for it has to look elsewhere.
+    pub fn put_other_name(&mut self, name: &str) {
+        if !self.now.has_other(name) {
+            let overlay = Arc::make_mut(&mut self.now.overlay);
+            overlay.change_count += 1;
+            Arc::make_mut(&mut overlay.other_names).insert(name.into());
+        }
     }
 
     /// Lets a node be gone, if there is one of this key.
@@ -232,6 +252,27 @@ impl Snapshot {
         self.place(key).filter(|place| !self.is_gone(*place))
     }
 
+    fn has_other(&self, name: &str) -> bool {
+        self.base.other_names.contains(name) || self.overlay.other_names.contains(name)
+    }
+
+    /// Returns the place of the one node that is not gone and has this name of its own, and a label that is wanted; `None`: it
+    /// takes more than own names to say, or there is not one.
+    #[must_use]
+    pub fn find_named(&self, name: &str, is_wanted: impl Fn(LabelKey) -> bool) -> Option<u32> {
+        if self.has_other(name) {
+            return None;
+        }
+        let added = self.overlay.by_name.get(name).into_iter().flatten().copied();
+        let mut found = self.base.by_name.candidates(name).chain(added).filter(|place| {
+            let node = self.node(*place);
+            node.name == name && !node.is_gone && is_wanted(node.label)
+        });
+        let first = found.next()?;
+        // A node that was renamed back is found twice.
+        found.all(|other| other == first).then_some(first)
+    }
+
     #[inline]
     pub(super) fn is_gone(&self, place: Place) -> bool {
         if self.base.gone_count == 0 && !self.overlay.has_gone {
@@ -283,6 +324,9 @@ impl Snapshot {
         for place in &places {
             let node = self.node(*place);
             builder.push_node(node.key, node.label, node.name, node.is_gone)?;
+        }
+        for name in self.base.other_names.iter().chain(self.overlay.other_names.iter()) {
+            builder.push_other_name(name)?;
         }
         for place in places {
             for edge in self.outgoing(place) {

@@ -113,6 +113,52 @@ fn changed_graphs_and_those_built_anew_show_what_a_list_does() {
     assert_eq!(index.snapshot().rebuilt(100).unwrap_err(), TooLarge);
 }
 
+#[test]
+fn nodes_are_found_by_the_names_that_they_have_now_as_a_list_says() {
+    let mut random = Random(11);
+    let (mut index, mut list) = (GraphIndex::default(), BTreeMap::<Key, (LabelKey, String, bool)>::new());
+    let mut others = std::collections::BTreeSet::new();
+    for step in 0..1_200 {
+        let key = 1 + random.below(60);
+        let (label, name) = (1 + LabelKey::from(random.below(2) == 0), format!("name {}", random.below(25)));
+        match random.below(40) {
+            0 => {
+                index.put_other_name(&name);
+                others.insert(name);
+            }
+            1 => {
+                index.remove_node(key);
+                if let Some(node) = list.get_mut(&key) {
+                    node.2 = true;
+                }
+            }
+            2 => index = index.snapshot().rebuilt(usize::MAX).unwrap(),
+            _ => {
+                let is_gone = random.below(6) == 0;
+                index.put_node(&Node { key, label, name: &name, is_gone });
+                list.insert(key, (label, name, is_gone));
+            }
+        }
+        if step % 4 > 0 {
+            continue;
+        }
+        let snapshot = index.snapshot();
+        for name in 0..25 {
+            let name = format!("name {name}");
+            for wanted in [None, Some(1), Some(2)] {
+                let is_wanted = |label| wanted.is_none_or(|wanted| wanted == label);
+                let having = list.iter().filter(|(_, (label, own, is_gone))| {
+                    *own == name && !is_gone && is_wanted(*label) && !others.contains(&name)
+                });
+                let having: Vec<Key> = having.map(|(key, _)| *key).collect();
+                let expected = if let [key] = having[..] { Some(key) } else { None };
+                let found = snapshot.find_named(&name, is_wanted).map(|place| snapshot.node(place).key);
+                assert_eq!(found, expected, "step {step}: {name} of label {wanted:?}");
+            }
+        }
+    }
+}
+
 /// Returns a graph of which the first node is an end of most edges.
 fn with_hub(node_count: Key) -> GraphIndex {
     let mut random = Random(7);

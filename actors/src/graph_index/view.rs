@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use super::base::{DETAILED, Detail, Matrix, Place};
 use super::overlay::{Added, Snapshot, Touched};
-use super::{Direction, Edge, LabelKey, Table, Walk};
+use super::{Direction, Edge, LabelKey, Marks, Table, Walk};
 
 /// Edges that are met between two questions whether the walk is to end.
 const ASKED_EVERY: usize = 4_096;
@@ -200,6 +200,7 @@ impl Walk for View<'_> {
     type Node = u32;
     type Error = Stopped;
     type Table<T: Default + Clone> = Vec<T>;
+    type Marks = Bits;
 
     #[inline]
     fn edges(
@@ -219,6 +220,30 @@ impl Walk for View<'_> {
 
     fn table<T: Default + Clone>(&self) -> Vec<T> {
         vec![T::default(); self.snapshot.place_count()]
+    }
+
+    fn marks(&self) -> Bits {
+        Bits(vec![0; self.snapshot.place_count().div_ceil(64)])
+    }
+}
+
+/// A bit for each place: a byte each would be fetched from the system and cleared for every walk, which took longer than a short one.
+#[derive(Debug)]
+pub struct Bits(Vec<u64>);
+
+impl Marks<u32> for Bits {
+    #[inline]
+    fn mark(&mut self, node: u32) -> bool {
+        let (word, bit) = (&mut self.0[node as usize / 64], 1 << (node % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+}
+
+impl<N: Eq + std::hash::Hash, S: std::hash::BuildHasher> Marks<N> for std::collections::HashSet<N, S> {
+    fn mark(&mut self, node: N) -> bool {
+        self.insert(node)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::hash::KeyHash;
-use super::{Direction, Edge, Table, Walk};
+use super::{Direction, Edge, Marks, Walk};
 
 /// Finds the nodes within `depth` hops of others, nearest first; answers each with its hops. Those that it starts from are not among
 /// them.
@@ -18,22 +18,20 @@ pub fn neighborhood<W: Walk>(
     depth: usize,
     limit: usize,
 ) -> Result<Vec<(W::Node, usize)>, W::Error> {
-    let mut is_met = walk.table::<bool>();
     let mut met = Vec::new();
     if limit == 0 {
         return Ok(met);
     }
+    let mut marks = walk.marks();
     for start in starts {
-        *is_met.at(*start) = true;
+        marks.mark(*start);
     }
     let mut level = starts.to_vec();
     for hops in 1..=depth {
         let level_end = met.len();
         for node in &level {
             walk.edges(*node, direction, |edge| {
-                let is_known = is_met.at(edge.other);
-                if !*is_known {
-                    *is_known = true;
+                if marks.mark(edge.other) {
                     met.push((edge.other, hops));
                 }
                 if met.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -73,7 +71,7 @@ pub fn map_edges<W: Walk>(
     depth: usize,
     limit: usize,
 ) -> Result<Vec<Met<W::Node>>, W::Error> {
-    let mut is_met = walk.table::<bool>();
+    let mut marks = walk.marks();
     let mut edges_met: HashSet<i64, KeyHash> = HashSet::default();
     let mut met = Vec::new();
     if limit == 0 {
@@ -81,7 +79,7 @@ pub fn map_edges<W: Walk>(
     }
     let mut level = Vec::new();
     for start in starts {
-        if !std::mem::replace(is_met.at(*start), true) {
+        if marks.mark(*start) {
             level.push(*start);
         }
     }
@@ -92,7 +90,7 @@ pub fn map_edges<W: Walk>(
                 if edges_met.insert(edge.key) {
                     met.push(Met { node, edge, hops });
                 }
-                if !std::mem::replace(is_met.at(edge.other), true) {
+                if marks.mark(edge.other) {
                     next.push(edge.other);
                 }
                 if met.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

@@ -3,12 +3,12 @@ use std::time::Duration;
 use larder::protocol::limits::{ENTITY_NAME_BYTES_MAX, LABEL_BYTES_MAX};
 use larder::{Class, Larder, NewEntity, NewRelation};
 
-use super::{assert_sound, both, entity, fact, json, neighbors, tell};
+use super::{assert_sound, each_way, entity, fact, json, neighbors, tell};
 use crate::support::assert_refused;
 
 #[tokio::test]
 async fn names_with_any_signs_are_names() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let odd = ["'; DROP TABLE entity; --", "\"", "a|b\tc\nd", "%_*", "->", " ", "日本語", "\u{202e}x", "."];
         for name in odd {
@@ -68,7 +68,7 @@ async fn what_cannot_be_stored_is_refused_and_nothing_of_its_batch_is_there() {
 
 #[tokio::test]
 async fn questions_beyond_the_bounds_are_refused() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         tell(&graph, &["a r b"]).await;
         assert_refused(graph.neighbors("a").limit(10_001).await, Class::InvalidInput, &["limit"]);
@@ -101,7 +101,7 @@ async fn questions_beyond_the_bounds_are_refused() {
 
 #[tokio::test]
 async fn walks_end_at_their_deadline() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         // Paths through a complete graph are without number.
         let nodes = 40;

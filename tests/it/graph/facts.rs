@@ -3,12 +3,12 @@
 use larder::protocol::graph::SourceRemoval;
 use larder::{Class, Larder, RelationId, Timestamp};
 
-use super::{assert_sound, both, fact, json, neighbors, tell};
+use super::{assert_sound, each_way, fact, json, neighbors, tell};
 use crate::support::assert_refused;
 
 #[tokio::test]
 async fn removing_a_source_removes_only_facts_that_nothing_else_says() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let said = |subject, object, sources: &[&str]| {
             sources.iter().fold(fact(subject, "r", object), |fact, source| fact.with_source(source).unwrap())
@@ -56,7 +56,7 @@ async fn tick(larder: &Larder, since: Timestamp) {
 
 #[tokio::test]
 async fn facts_hold_from_and_until() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let employed = |from: i64, until: i64| {
             fact("ann", "works_at", "acme")
@@ -81,7 +81,7 @@ async fn facts_hold_from_and_until() {
 
 #[tokio::test]
 async fn invalidated_facts_are_found_as_of_before() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let id = tell(&graph, &["ann works_at acme"]).await[0];
         let began = recorded(&larder, id).await;

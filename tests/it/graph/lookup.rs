@@ -1,7 +1,7 @@
 use larder::protocol::graph::EntityHit;
 use larder::{Class, Larder, NewEntity};
 
-use super::{assert_sound, both, entity};
+use super::{assert_sound, each_way, entity};
 use crate::support::assert_refused;
 
 fn found(hits: &[EntityHit]) -> Vec<&str> {
@@ -10,7 +10,7 @@ fn found(hits: &[EntityHit]) -> Vec<&str> {
 
 #[tokio::test]
 async fn entities_are_found_by_name_beginning_words_and_misspelt() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let described = entity("SQLite").with_description("An embedded database engine.");
         let others = ["SQL", "PostgreSQL", "sqlite", "O'Brien; DROP TABLE", "日本語"].map(entity);
@@ -47,7 +47,7 @@ async fn entities_are_found_by_name_beginning_words_and_misspelt() {
 
 #[tokio::test]
 async fn lookups_are_narrowed_to_a_label() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let labelled = |label: &str, name: &str| NewEntity::new(label, name).unwrap();
         let entities = (0..50).map(|number| labelled("town", &format!("Springfield {number}")));

@@ -1,12 +1,12 @@
 use larder::Class;
 use larder::protocol::graph::MergeId;
 
-use super::{assert_sound, both, entity, fact, json, neighbors, tell};
+use super::{assert_sound, each_way, entity, fact, json, neighbors, tell};
 use crate::support::assert_refused;
 
 #[tokio::test]
 async fn merged_entities_are_one_until_it_is_undone() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         tell(&graph, &["NYC in USA", "ann lives_in NYC", "bob lives_in New_York", "NYC same_as New_York"]).await;
         graph.upsert_entities([entity("NYC").with_description("the big apple")]).await.unwrap();
@@ -38,7 +38,7 @@ async fn merged_entities_are_one_until_it_is_undone() {
 
 #[tokio::test]
 async fn an_entity_is_not_merged_with_itself() {
-    let [larder, _] = both().await;
+    let [larder, ..] = each_way().await;
     let graph = larder.graph();
     graph.upsert_entities([entity("a")]).await.unwrap();
     graph.add_alias("a", "b").await.unwrap();
@@ -49,7 +49,7 @@ async fn an_entity_is_not_merged_with_itself() {
 
 #[tokio::test]
 async fn merges_of_merges_are_undone_from_the_last() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         tell(&graph, &["a r x", "b r y", "c r z"]).await;
         let first = graph.merge("a", "b").await.unwrap();
@@ -68,7 +68,7 @@ async fn merges_of_merges_are_undone_from_the_last() {
 
 #[tokio::test]
 async fn undo_gives_back_what_is_still_there() {
-    let [larder, _] = both().await;
+    let [larder, ..] = each_way().await;
     let graph = larder.graph();
     let ids = tell(&graph, &["a r x", "a r y", "a r z"]).await;
     graph.upsert_entities([entity("b")]).await.unwrap();

@@ -1,7 +1,7 @@
 use larder::protocol::graph::Outcome::{Inserted, Unchanged, Updated};
 use larder::{Class, Larder, NewEntity, field};
 
-use super::{assert_sound, both, entity, entity_outcomes, fact, json, names, neighbors, outcomes, tell};
+use super::{assert_sound, each_way, entity, entity_outcomes, fact, json, names, neighbors, outcomes, tell};
 use crate::support::assert_refused;
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn one_name_means_one_entity_of_its_label() {
 
 #[tokio::test]
 async fn relations_are_put_read_and_put_again_with_their_outcomes() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let knows = || fact("ann", "knows", "bob");
         let put = graph.upsert_relations([knows(), knows(), knows().with_qualifier("school")]).await.unwrap();
@@ -155,7 +155,7 @@ async fn tell_of_known(larder: &Larder, facts: &[String]) {
 
 #[tokio::test]
 async fn names_change_and_aliases_find_the_same_entity() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         tell(&graph, &["Sequel is language"]).await;
         let id = graph.rename("Sequel", "SQL").await.unwrap();
@@ -192,7 +192,7 @@ async fn names_change_and_aliases_find_the_same_entity() {
 
 #[tokio::test]
 async fn deleted_entities_are_gone_at_once_and_their_rows_bit_by_bit() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         tell(&graph, &["hub r a", "b r hub", "a r b"]).await;
         let many: Vec<_> = (0..1_200).map(|number| fact("hub", "r", &format!("n{number}"))).collect();

@@ -1,7 +1,7 @@
 use larder::protocol::graph::{GraphPath, NeighborOrder};
 use larder::{Graph, NewEntity, field};
 
-use super::{assert_sound, both, fact, json, names, tell};
+use super::{assert_sound, each_way, fact, json, names, tell};
 
 /// A line a–b–c–d, a way around by e, and someone alone.
 async fn told(graph: &Graph) {
@@ -18,7 +18,7 @@ fn shown(path: &GraphPath) -> String {
 
 #[tokio::test]
 async fn neighbors_are_found_each_way_in_any_order() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         graph
             .upsert_entities(["z", "y", "w"].map(|name| {
@@ -65,7 +65,7 @@ async fn neighbors_are_found_each_way_in_any_order() {
 
 #[tokio::test]
 async fn neighborhoods_grow_by_hops_and_end_at_limits() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         told(&graph).await;
         let found = |found: Vec<larder::protocol::graph::Reached>| {
@@ -99,7 +99,7 @@ async fn neighborhoods_grow_by_hops_and_end_at_limits() {
 
 #[tokio::test]
 async fn paths_are_shortest_first_and_pass_nothing_twice() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         told(&graph).await;
         let path = graph.shortest_path("a", "d").await.unwrap().unwrap();
@@ -128,7 +128,7 @@ async fn paths_are_shortest_first_and_pass_nothing_twice() {
 
 #[tokio::test]
 async fn entity_labels_bar_the_way_but_not_its_ends() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         graph
             .upsert_entities([NewEntity::new("bridge", "b").unwrap(), NewEntity::new("ford", "f").unwrap()])
@@ -148,7 +148,7 @@ async fn entity_labels_bar_the_way_but_not_its_ends() {
 
 #[tokio::test]
 async fn rankings_and_subgraphs_hold_what_is_near_the_seeds() {
-    for larder in both().await {
+    for larder in each_way().await {
         let graph = larder.graph();
         let spokes: Vec<_> = (0..30).map(|number| fact("hub", "r", &format!("spoke{number}"))).collect();
         graph.upsert_relations(spokes).await.unwrap();

@@ -57,6 +57,7 @@ pub(crate) fn flip_a_bit_in_every_row(file: &Path, table: &str, columns: &[&str]
 /// A value with a flipped bit; a text as its bytes.
 enum Damaged {
     Number(i64),
+    Real(f64),
     Text(Vec<u8>),
     Bytes(Vec<u8>),
 }
@@ -72,6 +73,7 @@ impl rusqlite::ToSql for Damaged {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         match self {
             Self::Number(number) => number.to_sql(),
+            Self::Real(number) => number.to_sql(),
             Self::Text(bytes) | Self::Bytes(bytes) => bytes.to_sql(),
         }
     }
@@ -89,6 +91,8 @@ fn flipped(value: Value, choose: impl Fn(usize) -> usize) -> Damaged {
     };
     match value {
         Value::Integer(number) => Damaged::Number(number ^ (1 << choose(NUMBER_BITS))),
+        // Of its fraction, so that it stays a number.
+        Value::Real(number) => Damaged::Real(f64::from_bits(number.to_bits() ^ (1 << (choose(NUMBER_BITS) % 52)))),
         Value::Text(text) => Damaged::Text(flip(text.into_bytes())),
         Value::Blob(bytes) => Damaged::Bytes(flip(bytes)),
         other => panic!("{other:?} has no bit to flip"),

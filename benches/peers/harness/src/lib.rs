@@ -10,6 +10,8 @@ pub mod callers;
 pub mod chat;
 pub mod documents;
 pub mod embed_cache;
+pub mod graph;
+pub mod job;
 pub mod kv;
 pub mod latency;
 pub mod peer;

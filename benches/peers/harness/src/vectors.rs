@@ -101,10 +101,9 @@ impl Load {
 }
 
 impl Job {
-    fn read(text: &str) -> Result<Self> {
-        let mut job: Self = serde_json::from_str(text)?;
-        job.queries = floats(&job.data.join("queries.f32"))?;
-        Ok(job)
+    fn with_queries(mut self) -> Result<Self> {
+        self.queries = floats(&self.data.join("queries.f32"))?;
+        Ok(self)
     }
 
     #[must_use]
@@ -201,20 +200,5 @@ pub fn memory() -> u64 {
 /// Does the job that the second argument holds, if the first is `vectors`; `None` if it is another store.
 #[must_use]
 pub fn main(serve: impl FnOnce(&Job) -> Result<Run>) -> Option<std::process::ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [store, job] = arguments.as_slice() else { return None };
-    if store != "vectors" {
-        return None;
-    }
-    let answer = Job::read(job).and_then(|job| Ok(serde_json::to_string(&serve(&job)?)?));
-    Some(match answer {
-        Ok(answer) => {
-            println!("{answer}");
-            std::process::ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            std::process::ExitCode::FAILURE
-        }
-    })
+    crate::job::main("vectors", |job: Job| serve(&job.with_queries()?))
 }

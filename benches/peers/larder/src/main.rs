@@ -3,6 +3,7 @@
 mod chat;
 mod documents;
 mod embed_cache;
+mod graph;
 mod vectors;
 
 use std::process::ExitCode;
@@ -17,6 +18,10 @@ use peer_harness::peer::{self, About, locked_versions};
 fn main() -> ExitCode {
     let vectors = |job: &_| peer_harness::callers::runtime()?.block_on(vectors::serve(job));
     if let Some(code) = peer_harness::vectors::main(vectors) {
+        return code;
+    }
+    let graph = |job: &_| peer_harness::callers::runtime()?.block_on(graph::serve(job));
+    if let Some(code) = peer_harness::graph::main(graph) {
         return code;
     }
     peer::main(&[

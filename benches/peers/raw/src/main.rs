@@ -3,6 +3,7 @@
 mod chat;
 mod documents;
 mod embed_cache;
+mod graph;
 mod kv;
 mod vectors;
 
@@ -10,6 +11,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Some(code) = peer_harness::vectors::main(vectors::serve) {
+        return code;
+    }
+    if let Some(code) = peer_harness::graph::main(graph::serve) {
         return code;
     }
     peer_harness::peer::main(&[
