@@ -159,8 +159,10 @@ fn ask<Q: Question>(
         && let Some(snapshot) = current(context)?
     {
         let labels = Labels::knowing(context.connection, context.memory.labels());
-        if let Some(starts) = entities.iter().map(|entity| named_in_memory(&snapshot, &labels, entity)).collect() {
-            return in_memory(context, labels, &snapshot, starts, follow, question);
+        if let Some(starts) =
+            entities.iter().map(|entity| named_in_memory(&snapshot, &labels, entity)).collect::<Option<Vec<_>>>()
+        {
+            return in_memory(context, labels, &snapshot, &starts, follow, question);
         }
     }
     look(context, |Seen { connection, snapshot }| match &snapshot {
@@ -172,7 +174,7 @@ fn ask<Q: Question>(
                 starts.push(snapshot.find(key).ok_or_else(lost)?);
             }
             let labels = Labels::knowing(connection, context.memory.labels());
-            in_memory(context, labels, snapshot, starts, follow, question)
+            in_memory(context, labels, snapshot, &starts, follow, question)
         }
         None if context.is_in_place => Err(Failure::TooLong),
         None => in_rows(context, connection, entities, follow, question),
@@ -195,15 +197,15 @@ fn in_memory<Q: Question>(
     context: &Reading<'_>,
     mut labels: Labels<'_>,
     snapshot: &Snapshot,
-    starts: Vec<u32>,
+    starts: &[u32],
     follow: &Follow,
     question: Q,
 ) -> Outcome<Q::Answer> {
     let rules = rules(context, &mut labels, follow)?;
     let edges_max = if context.is_in_place { EDGES_IN_PLACE_MAX } else { usize::MAX };
-    let exempt = if Q::MEETS_NAMED { starts.as_slice() } else { &[] };
+    let exempt = if Q::MEETS_NAMED { starts } else { &[] };
     let view = View::new(snapshot, &rules, exempt, edges_max, &interrupt::is_over);
-    let graph = InMemory { view, snapshot, starts: &starts, is_in_place: context.is_in_place };
+    let graph = InMemory { view, snapshot, starts, is_in_place: context.is_in_place };
     let answer = question.ask(&graph, context.connection, &mut labels);
     context.memory.learn(labels.into_new());
     answer
