@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use larder::protocol::StoreName;
 use larder::protocol::documents::ListIntents;
-use larder::{CheckDepth, Class, ErrorKind, Failpoint, FailpointAction, StoreState, Written};
+use larder::{Class, ErrorKind, Failpoint, FailpointAction, StoreState, Written};
 
 use super::*;
 use crate::support::{assert_error, within};
