@@ -5,7 +5,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use futures::{Stream, StreamExt, TryStreamExt};
 use larder::protocol::graph::{
-    Entity, EntityHit, EntityId, EntityRef, EntitySummary, FindNeighbors, FindRelations, Follow, GraphPath,
+    AsOf, Entity, EntityHit, EntityId, EntityRef, EntitySummary, FindNeighbors, FindRelations, Follow, GraphPath,
     ListEntities, Neighbor, NeighborOrder, RankedEntity, Reached, Relation, RelationId, SchemaTriple, Step, ToEntity,
     Traversal, ValidAt,
 };
@@ -299,7 +299,7 @@ async fn show(show: Show, larder: &Larder, output: &mut Output) -> Result<(), Fa
 
 fn print_table<R: Row>(output: &mut Output, rows: &[R]) -> Result<(), Failure> {
     let mut table = Table::new(R::COLUMNS);
-    rows.iter().for_each(|row| table.add(row.cells()));
+    rows.iter().for_each(|row| table.add(&row.cells()));
     table.print(output)
 }
 
@@ -421,7 +421,7 @@ async fn schema(schema: &Schema, graph: &Graph, output: &mut Output) -> Result<(
 
 fn print_schema(output: &mut Output, schema: &SchemaView) -> Result<(), Failure> {
     let mut labels = Table::new(const { &[Column::text("LABEL"), Column::number("ENTITIES")] });
-    schema.labels.iter().for_each(|kind| labels.add(vec![kind.label.clone(), kind.entities.to_string()]));
+    schema.labels.iter().for_each(|kind| labels.add(&[kind.label.clone(), kind.entities.to_string()]));
     labels.print(output)?;
     if !schema.facts.is_empty() {
         output.line("")?;
@@ -430,7 +430,7 @@ fn print_schema(output: &mut Output, schema: &SchemaView) -> Result<(), Failure>
         const { &[Column::text("SUBJECT"), Column::text("RELATION"), Column::text("OBJECT"), Column::number("FACTS")] },
     );
     for TripleCount { subject, relation, object, count } in &schema.facts {
-        facts.add(vec![subject.clone(), relation.clone(), object.clone(), count.to_string()]);
+        facts.add(&[subject.clone(), relation.clone(), object.clone(), count.to_string()]);
     }
     facts.print(output)
 }
@@ -455,8 +455,7 @@ pub(crate) fn entities(
 
 /// Returns a question for every fact, whenever it holds.
 pub(crate) fn every_relation() -> FindRelations {
-    let mut as_of = larder::protocol::graph::AsOf::default();
-    as_of.valid = ValidAt::Any;
+    let as_of = AsOf { valid: ValidAt::Any, recorded: None };
     FindRelations {
         subject: None,
         label: None,

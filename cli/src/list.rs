@@ -59,7 +59,7 @@ pub(crate) async fn print<R: Row>(
         if output.is_json() {
             output.json(&row)?;
         } else {
-            table.add(row.cells());
+            table.add(&row.cells());
         }
         last = Some(row.cursor());
     }

@@ -109,9 +109,9 @@ async fn find(search: Search, larder: &Larder, output: &mut Output) -> Result<()
         output
             .note(format!("by words and facts alone: this tool has no embedder {}", text::line(&format!("{model:?}"))));
     }
-    let rows = retrieve.await?.passages.into_iter().map(PassageRow::from);
+    let mut rows = retrieve.await?.passages.into_iter().map(PassageRow::from);
     if output.is_json() {
-        return rows.map(|row| output.json(&row)).collect();
+        return rows.try_for_each(|row| output.json(&row));
     }
     (1..).zip(rows).try_for_each(|(n, row)| print(n, &row, output))
 }

@@ -119,7 +119,7 @@ fn print(output: &mut Output, stats: &Stats) -> Result<(), Failure> {
     for StoreStats { store, file_bytes, wal_bytes, counts, error } in &stats.stores {
         let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{count} {}", what.replace('_', " "))).collect();
         let holds = error.clone().unwrap_or_else(|| counts.join(", "));
-        table.add(vec![store.to_string(), time::bytes(*file_bytes), time::bytes(*wal_bytes), holds]);
+        table.add(&[store.to_string(), time::bytes(*file_bytes), time::bytes(*wal_bytes), holds]);
     }
     table.print(output)
 }

@@ -40,7 +40,7 @@ impl Table {
     }
 
     /// Adds a row, whose cells may be any text.
-    pub(crate) fn add(&mut self, cells: Vec<String>) {
+    pub(crate) fn add(&mut self, cells: &[String]) {
         self.rows.push(cells.iter().map(|cell| text::line(cell).into_owned()).collect());
     }
 
