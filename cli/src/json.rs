@@ -1,6 +1,6 @@
 //! JSON as the tool prints it: a line a value, and nothing in it that a terminal would act upon.
 //!
-//! Start at [`line`] and [`exact`].
+//! Start at [`line()`] and [`exact`].
 //!
 //! Always true: a line holds no line break; stored JSON keeps its numbers digit by digit.
 

@@ -1,6 +1,6 @@
 //! Lists: rows that come page by page, printed up to a limit, with where to go on.
 //!
-//! Start at [`pages`] and [`print`].
+//! Start at [`pages`] and [`print()`].
 
 use std::pin::pin;
 

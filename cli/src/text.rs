@@ -1,6 +1,6 @@
 //! Stored texts on their way to a terminal: whatever they hold, they only show themselves.
 //!
-//! Start at [`line`] and [`block`].
+//! Start at [`line()`] and [`block`].
 
 use std::borrow::Cow;
 use std::fmt::Write;
