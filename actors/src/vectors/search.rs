@@ -43,12 +43,13 @@ pub(super) fn search(context: &Reading<'_>, message: &SearchPoints) -> Outcome<V
         return Err(Failure::TooLong);
     }
     look(context, collection, |view| {
+        // Before the filter is answered, which takes as long again on a thread.
+        if context.is_in_place && view.snapshot.scan_bytes(options.is_exact) > SCANNED_IN_PLACE_MAX {
+            return Err(Failure::TooLong);
+        }
         let mut search = Search::begin(context, view, options)?;
         if let Some(vector) = vector {
             search.view.collection.check("query vector", vector)?;
-        }
-        if context.is_in_place && !search.is_short() {
-            return Err(Failure::TooLong);
         }
         let ranked = search.ranked(vector.as_ref(), text.as_ref())?;
         search.read(&ranked)
@@ -146,12 +147,6 @@ impl<'a> Search<'a> {
             row_count: 0,
             exact_count: 0,
         })
-    }
-
-    /// Whether what is to be scanned is so little that a caller's thread may do it.
-    fn is_short(&self) -> bool {
-        let bytes = self.view.snapshot.scan_bytes(self.options.is_exact);
-        bytes <= SCANNED_IN_PLACE_MAX
     }
 
     /// How many are ranked, to return some of them.
