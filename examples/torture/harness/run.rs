@@ -76,7 +76,7 @@ async fn run(options: RunOptions, output: Box<dyn Write + Send>) -> Result<(), S
     let (next_id, repeated) = (AtomicU64::new(first_id), Mutex::new(repeated));
     let load = Arc::new(Load { options, larder: larder.clone(), plans, log, next_id, repeated, until });
     let callers: Vec<_> = (0..load.options.callers).map(|_| tokio::spawn(call(Arc::clone(&load)))).collect();
-    compact_all_the_time(&load).await;
+    compact_all_the_time(&load, first_id).await;
     for caller in callers {
         caller.await.map_err(|e| format!("a caller panicked: {e}"))?;
     }
@@ -133,8 +133,8 @@ fn continuation(path: &Path, options: &RunOptions, plans: &[Box<dyn Plan>]) -> R
 }
 
 /// Every fourth run writes its files anew again and again, so that kills meet that too. A compaction that fails leaves all as it was.
-async fn compact_all_the_time(load: &Load) {
-    if !Random::of(load.options.seed ^ 5, load.next_id.load(Ordering::Relaxed)).percent(25) {
+async fn compact_all_the_time(load: &Load, first_id: u64) {
+    if !Random::of(load.options.seed ^ 5, first_id).percent(25) {
         return;
     }
     while Instant::now() < load.until && !load.log.is_lost.load(Ordering::Relaxed) {
