@@ -17,7 +17,7 @@ use super::names::{self, NAME, Name};
 use super::row::{ENTITY, EntityRow};
 use super::store::Reading;
 use crate::full_text;
-use crate::graph_index::{KeyHash, Spelling, likeness};
+use crate::graph_index::{KeyHash, NamePattern, Spelling};
 use crate::store::Outcome;
 
 pub(super) fn look_up(context: &Reading<'_>, message: &LookUpEntities) -> Outcome<Vec<EntityHit>> {
@@ -197,9 +197,10 @@ impl Looked<'_> {
         let mut statement = self.connection.prepare_cached(&format!("SELECT {NAME} FROM name"))?;
         let mut rows = statement.query([])?;
         let mut best: Vec<(i64, f64)> = Vec::new();
+        let pattern = NamePattern::new(text);
         while let Some(row) = rows.next()? {
             let name = Name::read(row)?;
-            let score = likeness(text, &name.name);
+            let score = pattern.likeness(&name.name);
             let is_near = best.len() < self.limit || best.last().is_some_and(|last| score > last.1);
             if !is_near || score <= 0.0 || !self.is_wanted(name.entity_key)? {
                 continue;
@@ -216,11 +217,12 @@ impl Looked<'_> {
 
     fn spelled_hits(&self, text: &str, best: &[(i64, f64)]) -> Outcome<Vec<EntityHit>> {
         let mut labels = Labels::new(self.connection);
+        let pattern = NamePattern::new(text);
         let mut hits = Vec::with_capacity(best.len());
         for (key, score) in best {
             let entity = EntityRow::require(self.connection, *key)?;
             let all = names::all(self.connection, &entity)?;
-            let nearest = all.iter().max_by(|a, b| likeness(text, &a.name).total_cmp(&likeness(text, &b.name)));
+            let nearest = all.iter().max_by(|a, b| pattern.likeness(&a.name).total_cmp(&pattern.likeness(&b.name)));
             let matched = nearest.map(|name| EntityName::from_stored(&name.name));
             hits.push(EntityHit { entity: entity.summary(&mut labels)?, matched, score: *score });
         }

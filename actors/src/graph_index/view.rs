@@ -12,6 +12,9 @@ use super::{Direction, Edge, LabelKey, Marks, Table, Walk};
 /// Edges that are met between two questions whether the walk is to end.
 const ASKED_EVERY: usize = 4_096;
 
+/// A walk that has met one in so many nodes may as well look at all of them.
+const MET_SHARE: usize = 8;
+
 /// Which edges a question follows.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -222,6 +225,11 @@ impl Walk for View<'_> {
         vec![T::default(); self.snapshot.place_count()]
     }
 
+    fn all_nodes(&self, met_count: usize) -> Option<Vec<u32>> {
+        let count = self.snapshot.place_count();
+        (met_count >= count / MET_SHARE).then(|| (0..count as u32).collect())
+    }
+
     fn marks(&self) -> Bits {
         Bits(vec![0; self.snapshot.place_count().div_ceil(64)])
     }
@@ -252,12 +260,6 @@ impl<T> Table<u32, T> for Vec<T> {
     fn at(&mut self, node: u32) -> &mut T {
         &mut self[node as usize]
     }
-
-    fn for_each(&self, mut each: impl FnMut(u32, &T)) {
-        for (place, state) in self.iter().enumerate() {
-            each(place as u32, state);
-        }
-    }
 }
 
 impl<N: Eq + std::hash::Hash + Copy, T: Default, S: std::hash::BuildHasher> Table<N, T>
@@ -265,12 +267,6 @@ impl<N: Eq + std::hash::Hash + Copy, T: Default, S: std::hash::BuildHasher> Tabl
 {
     fn at(&mut self, node: N) -> &mut T {
         self.entry(node).or_default()
-    }
-
-    fn for_each(&self, mut each: impl FnMut(N, &T)) {
-        for (node, state) in self {
-            each(*node, state);
-        }
     }
 }
 
