@@ -1,6 +1,6 @@
 //! A directed multigraph in memory, and how graphs are walked: an engine over (key, key) that knows no store.
 //!
-//! Start at [`GraphIndex`]: a compressed sparse row matrix for each direction (`base`), and what was changed since (`overlay`). Its
+//! Start at [`GraphIndex`]: nodes and their edges as rows of a sparse matrix (`base`), and what was changed since (`overlay`). Its
 //! [`View`] is one [`Walk`]; a store may have others, such as its rows. What walks do is in `walk`, `path` and `rank`. Misspelt names
 //! are found in `spelling`.
 //!

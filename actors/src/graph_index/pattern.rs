@@ -180,7 +180,7 @@ mod tests {
             of("ab", "xxab"),
             of("ab", "x ab x"),
         ];
-        assert_eq!(found, [2, 1, 3, 1, 0]);
+        assert_eq!(found, [3, 1, 3, 1, 0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
-use super::base::{DETAILED, Detail, Matrix, Place};
+use super::base::{DETAILED, Detail, Place};
 use super::overlay::{Added, Snapshot, Touched};
 use super::{Direction, Edge, LabelKey, Marks, Table, Walk};
 
@@ -105,8 +105,9 @@ impl<'a> View<'a> {
 
     /// Returns an edge of the base, if it is followed.
     #[inline]
-    fn base_edge(&self, matrix: &Matrix, at: usize, is_outgoing: bool) -> Option<Edge<Place>> {
-        let (stored, other, key) = (matrix.labels[at], matrix.others[at], matrix.keys[at]);
+    fn base_edge(&self, at: usize, is_outgoing: bool) -> Option<Edge<Place>> {
+        let edges = &self.snapshot.base.edges;
+        let (stored, other, key) = (edges.labels[at], edges.others[at], edges.keys[at]);
         let label = stored & !DETAILED;
         let mut weight = 1.0;
         if stored & DETAILED != 0 {
@@ -137,20 +138,19 @@ impl<'a> View<'a> {
         each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Stopped> {
         let base = &self.snapshot.base;
-        let matrix = if is_outgoing { &base.outgoing } else { &base.incoming };
-        let row = matrix.row(place);
+        let (row, edges) = (base.row(place, is_outgoing), &base.edges);
         let touched = if self.snapshot.is_plain() { None } else { self.snapshot.overlay.get(place) };
         let Some(touched) = touched else {
             self.spend(row.len())?;
             for at in row {
-                if skips_loops && matrix.others[at] == place {
+                if skips_loops && edges.others[at] == place {
                     continue;
                 }
                 let edge = if self.is_simple {
-                    let (key, label, other) = (matrix.keys[at], matrix.labels[at], matrix.others[at]);
+                    let (key, label, other) = (edges.keys[at], edges.labels[at], edges.others[at]);
                     Some(Edge { key, label, other, is_outgoing, weight: 1.0 })
                 } else {
-                    self.base_edge(matrix, at, is_outgoing)
+                    self.base_edge(at, is_outgoing)
                 };
                 if let Some(edge) = edge
                     && each(edge).is_break()
@@ -173,19 +173,18 @@ impl<'a> View<'a> {
         each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Stopped> {
         let base = &self.snapshot.base;
-        let (matrix, added) =
-            if is_outgoing { (&base.outgoing, &touched.outgoing) } else { (&base.incoming, &touched.incoming) };
-        let row = matrix.row(place);
+        let (row, keys) = (base.row(place, is_outgoing), &base.edges.keys);
+        let added = if is_outgoing { &touched.outgoing } else { &touched.incoming };
         self.spend(row.len() + added.len())?;
         let mut added = added.iter().peekable();
-        let mut row = row.filter(|at| touched.removed.binary_search(&matrix.keys[*at]).is_err()).peekable();
+        let mut row = row.filter(|at| touched.removed.binary_search(&keys[*at]).is_err()).peekable();
         loop {
             let next_added = added.peek().map(|edge| edge.key);
             let edge = match (row.peek().copied(), next_added) {
                 (None, None) => return Ok(ControlFlow::Continue(())),
-                (Some(at), next) if next.is_none_or(|key| matrix.keys[at] < key) => {
+                (Some(at), next) if next.is_none_or(|key| keys[at] < key) => {
                     row.next();
-                    self.base_edge(matrix, at, is_outgoing)
+                    self.base_edge(at, is_outgoing)
                 }
                 _ => added.next().and_then(|edge| self.added_edge(edge, is_outgoing)),
             };
