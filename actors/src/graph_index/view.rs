@@ -3,9 +3,11 @@
 //! Start at [`View`].
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::base::{DETAILED, Detail, Place};
+use super::hash::KeyHash;
 use super::overlay::{Added, Snapshot, Touched};
 use super::{Direction, Edge, LabelKey, Marks, Table, Walk};
 
@@ -202,7 +204,7 @@ impl Walk for View<'_> {
     type Node = u32;
     type Error = Stopped;
     type Table<T: Default + Clone> = Vec<T>;
-    type Marks = Bits;
+    type Marks = PlaceMarks;
 
     #[inline]
     fn edges(
@@ -229,21 +231,53 @@ impl Walk for View<'_> {
         (met_count >= count / MET_SHARE).then(|| (0..count as u32).collect())
     }
 
-    fn marks(&self) -> Bits {
-        Bits(vec![0; self.snapshot.place_count().div_ceil(64)])
+    fn marks(&self) -> PlaceMarks {
+        let few = HashSet::with_capacity_and_hasher(FEW_MAX + 1, KeyHash::default());
+        PlaceMarks { few, bits: Vec::new(), place_count: self.snapshot.place_count() }
     }
 }
 
-/// A bit for each place: a byte each would be fetched from the system and cleared for every walk, which took longer than a short one.
-#[derive(Debug)]
-pub struct Bits(Vec<u64>);
+/// So many marks are kept as a set.
+const FEW_MAX: usize = 100;
 
-impl Marks<u32> for Bits {
+/// Marks of places: a set of a few, then a bit for each place. Those of a large graph are fetched from the system and cleared, which
+/// takes as long as a short walk.
+#[derive(Debug)]
+pub struct PlaceMarks {
+    few: HashSet<u32, KeyHash>,
+    /// Empty as long as there are few.
+    bits: Vec<u64>,
+    place_count: usize,
+}
+
+impl PlaceMarks {
+    #[cold]
+    fn spread(&mut self) {
+        self.bits = vec![0; self.place_count.div_ceil(64)];
+        for place in std::mem::take(&mut self.few) {
+            mark_bit(&mut self.bits, place);
+        }
+    }
+}
+
+#[inline]
+fn mark_bit(bits: &mut [u64], place: u32) -> bool {
+    let (word, bit) = (&mut bits[place as usize / 64], 1 << (place % 64));
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
+}
+
+impl Marks<u32> for PlaceMarks {
     #[inline]
     fn mark(&mut self, node: u32) -> bool {
-        let (word, bit) = (&mut self.0[node as usize / 64], 1 << (node % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
+        if !self.bits.is_empty() {
+            return mark_bit(&mut self.bits, node);
+        }
+        let is_new = self.few.insert(node);
+        if self.few.len() > FEW_MAX {
+            self.spread();
+        }
         is_new
     }
 }
