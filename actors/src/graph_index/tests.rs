@@ -230,6 +230,43 @@ fn ranks_are_those_of_the_power_method() {
 }
 
 #[test]
+fn ranks_from_seeds_without_edges_are_those_of_the_power_method() {
+    let mut builder = BaseBuilder::new(usize::MAX);
+    for key in 0..5 {
+        builder.push_node(key, 1, "n", false).unwrap();
+    }
+    for (key, subject, object) in [(10, 0, 1), (11, 1, 1), (12, 1, 2)] {
+        assert!(builder.push_edge(&edge(key, subject, object)).unwrap());
+    }
+    let snapshot = GraphIndex::new(builder).snapshot();
+    let rules = Rules::default();
+    let view = View::new(&snapshot, &rules, &[], usize::MAX, &never);
+    for seeds in [vec![(3, 1.0)], vec![(3, 2.0), (4, 1.0)], vec![(0, 1.0), (3, 1.0), (4, 5.0)]] {
+        let expected = power(&view, 5, &seeds, Direction::Both);
+        let exact = Ranking { direction: Direction::Both, damping: 0.85, tolerance: 1e-6, limit: 0 };
+        for (node, score) in rank(&view, &seeds, &exact).unwrap() {
+            assert!((score - expected[node as usize]).abs() < 1e-5, "{seeds:?} {node}: {score}");
+        }
+    }
+}
+
+#[test]
+fn a_node_is_met_once_however_many_there_are() {
+    let snapshot = with_hub(5_000).snapshot();
+    let rules = Rules::default();
+    let view = View::new(&snapshot, &rules, &[], usize::MAX, &never);
+    let all = neighborhood(&view, &[7], Direction::Both, 9, usize::MAX).unwrap();
+    for limit in [1, 99, 100, 101, 102, all.len()] {
+        let found = neighborhood(&view, &[7], Direction::Both, 9, limit).unwrap();
+        assert_eq!(found, all[..limit]);
+        let mut nodes: Vec<u32> = found.iter().map(|(node, _)| *node).chain([7]).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        assert_eq!(nodes.len(), limit + 1);
+    }
+}
+
+#[test]
 fn walks_end_when_they_are_called_off_or_over_their_budget() {
     let snapshot = with_hub(5_000).snapshot();
     let rules = Rules::default();
