@@ -90,7 +90,8 @@ impl ContextBuilder {
 
     /// Opens the context, making it where it is not there, and finishes what a process that died had begun.
     ///
-    /// After a power cut under a store that is relaxed, stores may disagree beyond that: [`repair`](Context::repair) mends it.
+    /// After a power cut under a store that is relaxed, stores may disagree beyond that: [`repair`](Context::repair) mends it. So it
+    /// does where the record of what was begun is damaged, which keeps no context from being opened.
     ///
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when the context is there with another model, other dimensions, another metric or another

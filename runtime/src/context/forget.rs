@@ -14,7 +14,7 @@ use larder_protocol::vectors::DeletePointsByDocument;
 use larder_protocol::{Class, ContextName, DocumentId, SessionId, StoreName};
 
 use super::Context;
-use super::journal::{Patience, Target, unfinished};
+use super::journal::{OnDamage, Patience, Target, unfinished};
 use super::prepare::{check_owner, source_of, tag, text};
 use crate::handles::embed_cache::Model;
 
@@ -141,7 +141,7 @@ impl Context {
                 }
                 Some(Beginning::Refused(refused)) => return Err(refused.into()),
                 _ => {
-                    if !self.finish_open(subject).await? {
+                    if !self.finish_open(subject, OnDamage::Strip).await? {
                         patience.pause(self).await?;
                     }
                 }
