@@ -132,8 +132,8 @@ impl Context {
             Ok(beginnings) => beginnings,
             // It is larger than a request may be: in halves, down to the one that is too large by itself.
             Err(error) if error.class() == Class::InvalidInput => {
-                if open.len() == 1 {
-                    vec![Beginning::Refused(error.kind().clone())]
+                if let [(_, alone)] = open.as_slice() {
+                    vec![Beginning::Refused(too_large(alone.id(), error.kind()))]
                 } else {
                     let rest = open.split_off(open.len() / 2);
                     let mut held = Box::pin(self.begin(open, committed)).await?;
@@ -406,6 +406,20 @@ impl Patience {
         let _ = context.inner.larder.wait_until(until, std::future::pending::<()>()).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(())
+    }
+}
+
+/// Names the document, and the setting, where it is a request's size that is refused.
+fn too_large(document: &DocumentId, refused: &Kind) -> Kind {
+    match refused {
+        Kind::TooLarge { what, bytes, bytes_max } if what == "request" => {
+            let what = format!(
+                "document {:?} with its nodes and embeddings, which go in one request (`documents.common.queue_bytes_max`),",
+                document.as_str()
+            );
+            Kind::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max }
+        }
+        other => other.clone(),
     }
 }
 

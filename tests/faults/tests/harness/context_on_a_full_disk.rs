@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) acknowledged: u64,
     /// Refused for the full disk, and as before.
     pub(crate) refused: u64,
+    /// Told that it is unknown whether it is committed.
+    pub(crate) unknown: u64,
     /// Committed, and not in every store while the disk was full.
     pub(crate) unfinished: u64,
     /// Disks that held an open intent while they were full.
@@ -127,6 +129,11 @@ async fn fill(context: &Context, possible: &mut Possible, report: &mut Report, a
                         report.unfinished += 1;
                     }
                     (Class::DiskFull, Written::NotApplied, _) => report.refused += 1,
+                    // One store has taken all of the room kept back, and another one's COMMIT cannot be settled.
+                    (Class::DiskFull, Written::Unknown, _) => {
+                        versions.push(Some(version));
+                        report.unknown += 1;
+                    }
                     other => report.wrong.push(format!("{at}: a put failed as {other:?}: {error:?}")),
                 }
             }

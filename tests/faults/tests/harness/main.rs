@@ -428,8 +428,9 @@ fn context_on_full_disks(loses_journal: bool) -> Option<context_on_a_full_disk::
             return None;
         }
     };
-    let context_on_a_full_disk::Report { disks, acknowledged, refused, unfinished, interrupted, wrong } = &report;
-    println!("context on a full disk: disks={disks} acknowledged={acknowledged} refused={refused}");
+    let context_on_a_full_disk::Report { disks, acknowledged, refused, unknown, unfinished, interrupted, wrong } =
+        &report;
+    println!("context on a full disk: disks={disks} acknowledged={acknowledged} refused={refused} unknown={unknown}");
     println!("  unfinished={unfinished}, disks with an open intent={interrupted}, wrong={}", wrong.len());
     wrong.iter().take(10).for_each(|what| println!("  {what}"));
     Some(report)
