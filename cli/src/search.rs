@@ -116,8 +116,10 @@ async fn find(search: Search, larder: &Larder, output: &mut Output) -> Result<()
     let mut retrieve = context.retrieve(question).k(limit);
     if !has_vectors {
         retrieve = retrieve.without_vectors();
-        output
-            .note(format!("by words and facts alone: this tool has no embedder {}", text::line(&format!("{model:?}"))));
+        if model != contexts::NONE {
+            let model = format!("{model:?}");
+            output.note(format!("by words and facts alone: this tool has no embedder {}", text::line(&model)));
+        }
     }
     let passages = retrieve.await?.passages;
     if passages.is_empty() {

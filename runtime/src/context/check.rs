@@ -132,6 +132,9 @@ impl Context {
 
     /// Merges the context's nodes and the collection's points, both in the order of their ids.
     async fn look_at_points(&self, issues: &mut BTreeSet<ContextIssue>) -> Result<()> {
+        if !self.inner.record.has_vectors() {
+            return Ok(());
+        }
         let (mut nodes, mut points) = (Nodes::new(self), Points::new(self));
         let (mut node, mut point) = (nodes.next().await?, points.next().await?);
         loop {
@@ -283,7 +286,7 @@ impl Context {
         let document = Document { id: id.clone(), text, fingerprint: stored.fingerprint, metadata: stored.metadata };
         let nodes = self.all_nodes(id).await?;
         if nodes.iter().any(|node| self::text(node).is_some()) {
-            self.embedder()?;
+            self.require_embedder()?;
         }
         if self.inner.record.has_facts && self.inner.extractor.is_none() && !nodes.is_empty() {
             let (what, reason) = (format!("facts of document {:?}", id.as_str()), "it was opened without an extractor");

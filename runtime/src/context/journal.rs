@@ -308,6 +308,9 @@ impl Context {
 
     /// Makes documents' points these, in as few writes as their size allows.
     async fn put_points(&self, target: &Target, documents: Vec<DocumentPoints>) -> Result<()> {
+        if !target.record.has_vectors() {
+            return Ok(());
+        }
         let queue_bytes = self.inner.larder.settings().vectors.common.queue_bytes_max;
         let bytes_max = BYTES_AT_ONCE.min(queue_bytes / 4);
         let (mut some, mut bytes, mut count) = (Vec::new(), 0, 0);

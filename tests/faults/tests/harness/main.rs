@@ -421,7 +421,7 @@ fn disk_full_refuses_and_recovers() {
 }
 
 fn context_on_full_disks(loses_journal: bool) -> Option<context_on_a_full_disk::Report> {
-    let report = match context_on_a_full_disk::run(size("LARDER_DISK_SIZES", 6), loses_journal) {
+    let report = match context_on_a_full_disk::run(size("LARDER_DISK_SIZES", 4), loses_journal) {
         Ok(report) => report,
         Err(why) => {
             println!("context on a full disk: skipped, since no tmpfs can be mounted here: {why}");
@@ -448,9 +448,13 @@ fn disk_full_context_control_lost_journal_is_caught() {
     assert!(!report.wrong.is_empty());
 }
 
-/// Four files in which a point must be recovered.
+/// A context opens three files, and recovers by a write.
 fn context_power_points() -> u64 {
     size("LARDER_POWER_POINTS", 40)
+}
+
+fn context_control_points() -> u64 {
+    control_points().min(context_power_points() / 2)
 }
 
 fn context_durable_is_as_before_or_as_after() {
@@ -460,7 +464,7 @@ fn context_durable_is_as_before_or_as_after() {
 }
 
 fn context_control_forgotten_syncs_are_caught() {
-    let mut sweep = power(control_points().min(context_power_points()));
+    let mut sweep = power(context_control_points());
     sweep.control = PowerControl::ForgetSyncs;
     let report = sweep.run(&Contexts::new());
     show("context, durable, on a disk that lies, caught", &report);
@@ -468,7 +472,7 @@ fn context_control_forgotten_syncs_are_caught() {
 }
 
 fn context_control_early_acknowledgement_is_caught() {
-    let mut sweep = power(control_points().min(context_power_points()));
+    let mut sweep = power(context_control_points());
     sweep.control = PowerControl::AcknowledgeEarly;
     let report = sweep.run(&Contexts::new());
     show("context, acknowledgements moved to the beginning, caught", &report);
@@ -476,7 +480,7 @@ fn context_control_early_acknowledgement_is_caught() {
 }
 
 fn context_control_lost_journal_is_caught() {
-    let mut sweep = power(control_points().min(context_power_points()));
+    let mut sweep = power(context_control_points());
     // The journal is also lost between two steps of a recovery, where nothing was cut.
     sweep.recover_every = 0;
     let report = sweep.run(&Contexts::new().losing_the_journal());
