@@ -39,7 +39,7 @@ fn bring_up_to_date(tool: &Tool) -> u64 {
 
 #[test]
 fn ingest_that_is_killed_leaves_stores_that_agree_and_goes_on() {
-    let kills: u64 = std::env::var("LARDER_CLI_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let kills: u32 = std::env::var("LARDER_CLI_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let tool = Tool::new();
     write_texts(&tool, 0);
     let began = Instant::now();
@@ -47,10 +47,10 @@ fn ingest_that_is_killed_leaves_stores_that_agree_and_goes_on() {
     let whole = began.elapsed();
     let mut interrupted = 0;
     for kill in 0..kills {
-        write_texts(&tool, 1 + kill);
+        write_texts(&tool, 1 + u64::from(kill));
         let mut child = begin_ingest(&tool);
         // Spread over all of a run, whatever this machine is busy with.
-        std::thread::sleep(whole.mul_f64((kill % 17 + 1) as f64 / 18.0).min(Duration::from_secs(10)));
+        std::thread::sleep(whole.mul_f64(f64::from(kill % 17 + 1) / 18.0).min(Duration::from_secs(10)));
         let was_at_work = child.try_wait().unwrap().is_none();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -194,13 +194,14 @@ impl Context {
         match self.send(message).await? {
             TakenIntent::None => Ok(true),
             TakenIntent::Held => Ok(false),
-            TakenIntent::Damaged(intent) => self.finish_damaged(&intent, on_damage).await,
+            // Boxed, as below: it is rare, and as large as all of an ingest.
+            TakenIntent::Damaged(intent) => Box::pin(self.finish_damaged(&intent, on_damage)).await,
             TakenIntent::Taken { intent, fencing, payload } => {
                 let target = self.target(&intent.context).await?;
                 match (intent.kind, &intent.subject) {
                     (IntentKind::Ingest, IntentSubject::Document(document)) => {
                         let Ok(payload) = Payload::decode(&payload) else {
-                            return self.finish_damaged(&intent, on_damage).await;
+                            return Box::pin(self.finish_damaged(&intent, on_damage)).await;
                         };
                         let document = document.clone();
                         let intent = BegunIntent { id: intent.id, fencing, leaving: intent.leaving };
