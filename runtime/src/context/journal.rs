@@ -99,7 +99,8 @@ impl Context {
             open = Vec::with_capacity(held.len());
             for (place, prepared) in held {
                 let subject = IntentSubject::Document(prepared.id().clone());
-                match self.finish_open(&subject, OnDamage::Redo).await {
+                // Boxed: it is as large as the rest, and rarely needed.
+                match Box::pin(self.finish_open(&subject, OnDamage::Redo)).await {
                     Ok(is_finished) => {
                         waits |= !is_finished;
                         open.push((place, prepared));
@@ -194,7 +195,7 @@ impl Context {
         match self.send(message).await? {
             TakenIntent::None => Ok(true),
             TakenIntent::Held => Ok(false),
-            // Boxed, as below: it is rare, and as large as all of an ingest.
+            // Boxed, as below: as large as all of an ingest, and rarely needed.
             TakenIntent::Damaged(intent) => Box::pin(self.finish_damaged(&intent, on_damage)).await,
             TakenIntent::Taken { intent, fencing, payload } => {
                 let target = self.target(&intent.context).await?;
