@@ -151,37 +151,40 @@ async fn fact_that_cannot_be_told_is_left_out() {
 
 /// Larger than a request may be by default: refused with its size and the setting, and neither in part nor for ever.
 #[tokio::test]
-async fn document_of_100_megabytes_fails_with_its_size_and_is_taken_where_that_is_set() {
-    let folder = tempfile::tempdir().unwrap();
-    let larder = Larder::open(folder.path()).await.unwrap();
-    let open =
-        async |larder: &Larder| larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
-    let context = open(&larder).await;
+async fn document_of_100_megabytes_fails_with_its_size_and_the_setting() {
+    let larder = Larder::temporary().await.unwrap();
+    let context = larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
     let text = "word ".repeat(200_000);
-    let says = ["is too large", "67108864", "documents.common.queue_bytes_max"];
+    let says = |id| [id, "is too large", "67108864", "documents.common.queue_bytes_max"];
     let refused = context.put(document("text", 1).with_text(text.repeat(100)), []).await;
-    assert_refused(refused, Class::InvalidInput, &[&says[..], &["document \"text\""]].concat());
+    assert_refused(refused, Class::InvalidInput, &says("document \"text\""));
     let nodes = pieces("nodes", (0..100).map(|n| format!("{n} {text}")));
-    let refused = within(context.put(document("nodes", 1), nodes.clone())).await;
-    assert_refused(refused, Class::InvalidInput, &[&says[..], &["document \"nodes\""]].concat());
-    let transform = |source: &Document| {
-        let id = source.id.as_str();
-        Ok::<_, Error>(if id == "nodes" { nodes.clone() } else { pieces(id, ["served"]) })
-    };
-    let report = within(context.ingest(["nodes", "small"].map(|id| document(id, 1))).run(transform)).await.unwrap();
-    assert_eq!((report.inserted, report.failed.len()), (1, 1));
-    assert!(says.iter().all(|part| report.failed[0].1.contains(part)), "{:?}", report.failed);
-    let mut corpus = Corpus::from([("small".to_owned(), pieces("small", ["served"]))]);
-    assert_none(&disagreements(&context, &corpus).await);
-    larder.close().await;
+    let refused = within(context.put(document("nodes", 1), nodes)).await;
+    assert_refused(refused, Class::InvalidInput, &says("document \"nodes\""));
+    context.put(document("small", 1), pieces("small", ["served"])).await.unwrap();
+    assert_none(&disagreements(&context, &Corpus::from([("small".to_owned(), pieces("small", ["served"]))])).await);
+}
 
-    let builder = Larder::builder(folder.path());
-    let larder = builder.documents(|documents| documents.common.queue_bytes_max = 256 << 20).open().await.unwrap();
-    let context = open(&larder).await;
-    within(context.put(document("nodes", 1), nodes.clone())).await.unwrap();
-    corpus.insert("nodes".to_owned(), nodes);
-    assert_none(&disagreements(&context, &corpus).await);
-    larder.close().await;
+/// The setting that the refusal names is the way out.
+#[tokio::test]
+async fn document_over_the_size_of_a_request_fails_alone_and_is_taken_where_more_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = pieces("large", (0..20).map(|n| format!("{n} {}", "word ".repeat(20_000))));
+    let corpus = Corpus::from([("large".to_owned(), nodes.clone()), ("small".to_owned(), pieces("small", ["served"]))]);
+    let transform = |source: &Document| Ok::<_, Error>(corpus[source.id.as_str()].clone());
+    for (queue_bytes_max, failed) in [(1 << 20, 1), (4 << 20, 0)] {
+        let builder = Larder::builder(folder.path());
+        let builder = builder.documents(|documents| documents.common.queue_bytes_max = queue_bytes_max);
+        let larder = builder.open().await.unwrap();
+        let context = larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
+        let ids = ["large", "small"].map(|id| document(id, 1));
+        let report = within(context.ingest(ids).run(transform)).await.unwrap();
+        assert_eq!(report.failed.len(), failed);
+        assert!(report.failed.iter().all(|(_, why)| why.contains("documents.common.queue_bytes_max")), "{report:?}");
+        let stored = corpus.iter().filter(|(id, _)| failed == 0 || *id == "small");
+        assert_none(&disagreements(&context, &stored.map(|(id, nodes)| (id.clone(), nodes.clone())).collect()).await);
+        larder.close().await;
+    }
 }
 
 /// More points than one message has: they go in slices, and are all there.
