@@ -66,10 +66,20 @@ pub(crate) async fn run(check: Check, folder: &Folder, output: &mut Output) -> R
 async fn look(check: &Check, folder: &Folder, larder: &Larder) -> Result<(Vec<Finding>, Vec<ContextReport>), Failure> {
     let depth = if check.quick { CheckDepth::Quick } else { CheckDepth::Full };
     let findings = larder.check(depth).await?.findings;
-    // Between stores that are damaged nothing can be said to agree.
-    if check.quick || !findings.is_empty() || !folder.has(StoreName::Documents) {
+    // Between stores that are damaged nothing can be said to agree, unless what is damaged is what a repair does again.
+    if check.quick || !folder.has(StoreName::Documents) || (!findings.is_empty() && !check.repair) {
         return Ok((findings, Vec::new()));
     }
+    match look_at_contexts(check, larder).await {
+        Ok(contexts) if findings.is_empty() => Ok((findings, contexts)),
+        Ok(contexts) => Ok((larder.check(depth).await?.findings, contexts)),
+        Err(failure) if findings.is_empty() => Err(failure),
+        // The damage is why, and is told.
+        Err(_) => Ok((findings, Vec::new())),
+    }
+}
+
+async fn look_at_contexts(check: &Check, larder: &Larder) -> Result<Vec<ContextReport>, Failure> {
     let mut contexts = Vec::new();
     for name in larder.contexts().await? {
         let Opened { context, .. } = contexts::open(larder, name.as_str()).await?;
@@ -77,7 +87,7 @@ async fn look(check: &Check, folder: &Folder, larder: &Larder) -> Result<(Vec<Fi
         let issues = issues.iter().map(ToString::to_string).collect();
         contexts.push(ContextReport { context: name.to_string(), issues, is_repaired: check.repair });
     }
-    Ok((findings, contexts))
+    Ok(contexts)
 }
 
 fn set_aside(folder: &Folder) -> BTreeSet<OsString> {
@@ -109,7 +119,8 @@ fn print(output: &mut Output, report: &Report) -> Result<(), Failure> {
     if report.findings.is_empty() {
         output.note("what is at odds is mended by `larder check --repair`");
     } else {
-        output.note("a damaged store comes back with `larder restore --store STORE SNAPSHOTS`");
+        output.note("a damaged value goes when it is written anew or deleted, and the record of an ingest with `larder check --repair`;");
+        output.note("a store that cannot be opened comes back with `larder restore --store STORE SNAPSHOTS`");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use clap::ValueEnum;
 use larder::protocol::IndexId;
-use larder::{BoxError, Context, Embedder, HashingEmbedder, Larder};
+use larder::{Context, Embedder, HashingEmbedder, Larder};
 
 use crate::failure::Failure;
 
@@ -14,8 +14,8 @@ use crate::failure::Failure;
 pub(crate) const DEFAULT: &str = "default";
 /// What the names of the hashing embedder's models begin with; the dimensions follow.
 const HASHING: &str = "larder-hashing-1-";
-/// The name of the embedder that embeds nothing.
-const NONE: &str = "none";
+/// What a context without vectors says of its model.
+pub(crate) const NONE: &str = "none";
 
 /// What makes vectors of passages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,24 +33,6 @@ impl Embeddings {
             Self::Hashing => HashingEmbedder::default().model().to_owned(),
             Self::None => NONE.to_owned(),
         }
-    }
-}
-
-/// Stands for no embeddings: a context has a vector for each passage, and these say nothing.
-#[derive(Debug)]
-struct NoEmbeddings;
-
-impl Embedder for NoEmbeddings {
-    fn model(&self) -> &'static str {
-        NONE
-    }
-
-    fn dimensions(&self) -> usize {
-        1
-    }
-
-    async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, BoxError> {
-        Ok(texts.iter().map(|_| vec![1.0]).collect())
     }
 }
 
@@ -92,7 +74,7 @@ pub(crate) async fn open(larder: &Larder, name: &str) -> Result<Opened, Failure>
     let dimensions = model.strip_prefix(HASHING).and_then(|dimensions| dimensions.parse().ok());
     let (builder, has_vectors) = match dimensions {
         Some(dimensions) => (builder.embedder(HashingEmbedder::new(dimensions)), true),
-        None if model == NONE => (builder.embedder(NoEmbeddings), false),
+        None if model == NONE => (builder.without_vectors(), false),
         None => (builder, false),
     };
     Ok(Opened { context: builder.open().await?, model, has_vectors })
@@ -117,7 +99,7 @@ pub(crate) async fn open_to_ingest(
     let builder = larder.context(name).uncached();
     let context = match embeddings {
         Embeddings::Hashing => builder.embedder(HashingEmbedder::default()).open().await?,
-        Embeddings::None => builder.embedder(NoEmbeddings).open().await?,
+        Embeddings::None => builder.without_vectors().open().await?,
     };
     Ok(Opened { context, model: embeddings.model(), has_vectors: embeddings == Embeddings::Hashing })
 }

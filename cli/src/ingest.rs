@@ -126,6 +126,9 @@ impl Sources {
     fn new(root: &Path, ingest: &Ingest, folder: &Folder) -> Result<Self, Failure> {
         let Walked { files, skipped } = walk::walk(root, ingest.hidden, &folder.path);
         let name = match &ingest.name {
+            Some(name) if name.trim_end_matches('/').is_empty() => {
+                return Err(Failure::usage(format!("--as {name:?} is no name")).with_hint("such as --as notes"));
+            }
             Some(name) => name.trim_end_matches('/').to_owned(),
             None => path_text(root).ok_or_else(|| {
                 Failure::usage("the folder's path is not UTF-8").with_hint("give it a name with --as")

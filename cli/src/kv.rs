@@ -257,6 +257,17 @@ async fn list(list: List, folder: &Folder, output: &mut Output) -> Result<(), Fa
                 filter: None,
                 limit: page_rows,
             };
+            if larder
+                .ask(ScanValues { range: KeyRange::All, after: None, limit: 1, ..scan.clone() })
+                .await?
+                .entries
+                .is_empty()
+            {
+                output.note(format!(
+                    "collection {:?} is not there, or empty; see `larder kv list`",
+                    scan.collection.as_str()
+                ));
+            }
             list::print(output, list.page.limit, entries(&larder, scan)).await
         }
     };

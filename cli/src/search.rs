@@ -24,12 +24,22 @@ pub(crate) struct Search {
     /// The question
     #[arg(required = true)]
     text: Vec<String>,
-    /// Most passages to print
-    #[arg(short = 'n', long, default_value_t = 10, value_name = "PASSAGES", value_parser = at_least_one)]
+    /// Most passages to print, up to 1,000
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "PASSAGES", value_parser = passages)]
     limit: usize,
     /// In which context; without it the only one, or the one that `ingest` makes
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+}
+
+/// More are no answer to a question: `larder docs search` and `larder export` print all there is.
+const PASSAGES_MAX: usize = 1_000;
+
+fn passages(text: &str) -> Result<usize, String> {
+    match at_least_one(text)? {
+        number if number > PASSAGES_MAX => Err(format!("it is more than {PASSAGES_MAX}")),
+        number => Ok(number),
+    }
 }
 
 /// A passage that was found.
@@ -106,10 +116,16 @@ async fn find(search: Search, larder: &Larder, output: &mut Output) -> Result<()
     let mut retrieve = context.retrieve(question).k(limit);
     if !has_vectors {
         retrieve = retrieve.without_vectors();
-        output
-            .note(format!("by words and facts alone: this tool has no embedder {}", text::line(&format!("{model:?}"))));
+        if model != contexts::NONE {
+            let model = format!("{model:?}");
+            output.note(format!("by words and facts alone: this tool has no embedder {}", text::line(&model)));
+        }
     }
-    let mut rows = retrieve.await?.passages.into_iter().map(PassageRow::from);
+    let passages = retrieve.await?.passages;
+    if passages.is_empty() {
+        output.note("nothing found: no passage holds words of the question");
+    }
+    let mut rows = passages.into_iter().map(PassageRow::from);
     if output.is_json() {
         return rows.try_for_each(|row| output.json(&row));
     }

@@ -149,6 +149,10 @@ fn newest(snapshots: &Path) -> Result<PathBuf, Failure> {
     Ok(newest.path)
 }
 
+/// The way out for those whose store is not set aside.
+const NOT_EXCHANGED: &str = "only a store whose file is damaged as a whole is exchanged; a damaged value goes when it is written anew or \
+     deleted, and `larder restore SNAPSHOTS FOLDER` makes a larder of how all was";
+
 #[derive(Debug, Serialize)]
 struct RestoredStore {
     store: StoreName,
@@ -167,7 +171,11 @@ async fn restore_store(store: StoreName, snapshots: &Path, place: &Place, output
         Err(error) => Err(error),
     };
     larder.close().await;
-    let restored = restored?;
+    let restored = restored.map_err(|error| {
+        let is_sound = error.class() == larder::Class::Refused;
+        let failure = Failure::from(error);
+        if is_sound { failure.with_hint(NOT_EXCHANGED) } else { failure }
+    })?;
     let (snapshot, taken_ms) = (restored.snapshot.path, restored.snapshot.taken.0);
     let shown = RestoredStore { store, snapshot, taken_ms, damaged: restored.damaged };
     output.answer(&shown, |output, shown| {

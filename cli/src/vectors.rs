@@ -36,7 +36,8 @@ pub(crate) struct List {
 pub(crate) async fn run(Command::List(list): Command, folder: &Folder, output: &mut Output) -> Result<(), Failure> {
     let Some(larder) = folder.open_store(StoreName::Vectors).await? else {
         return match list.collection {
-            Some(name) => Err(Failure::not_found(format!("vector collection {name:?} is not there"))),
+            Some(name) => Err(Failure::not_found(format!("vector collection {name:?} is not there"))
+                .with_hint("see `larder vectors list`")),
             None => Ok(()),
         };
     };

@@ -30,8 +30,8 @@ pub use ingestion::{
     PlanIngestion,
 };
 pub use intents::{
-    BeginForgets, BeginIngests, Beginning, BegunIntent, FinishIntents, Intent, IntentId, IntentKind, IntentSubject,
-    ListIntents, NewIngest, TakeIntent, TakenIntent,
+    BeginForgets, BeginIngests, Beginning, BegunIntent, DamagedIntent, DropDamagedIntents, FinishIntents, Intent,
+    IntentId, IntentKind, IntentSubject, ListDamagedIntents, ListIntents, NewIngest, TakeIntent, TakenIntent,
 };
 pub use members::{
     ContextDocument, ContextNode, ListContextDocuments, ListContextNodes, PassageHit, PlanContext, ReadPassages,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use key::{CacheKey, Input, Producer, ProducerKind};
+pub use key::{CacheKey, Input, Producer, ProducerHash, ProducerKind};
 
 use crate::lease::Fencing;
 use crate::message::message;

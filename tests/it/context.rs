@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod cancelled;
+mod damage;
 mod faults;
 pub(crate) mod kills;
 mod mending;

@@ -4,14 +4,16 @@
 //! it is bytes with a checksum.
 //!
 //! Always true: a subject has one open intent at most; only the current holding of an intent finishes it; only an intent whose
-//! holder is dead, or in the caller's own process, is taken over.
+//! holder is dead, or in the caller's own process, is taken over; a damaged one is in nobody's way but its own subject's, and
+//! stays until somebody says that all was done again.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 use larder_protocol::documents::{
-    BeginForgets, BeginIngests, Beginning, BegunIntent, FinishIntents, Intent, IntentId, IntentKind, IntentSubject,
-    ListIntents, NewIngest, PutDocument, TakeIntent, TakenIntent,
+    BeginForgets, BeginIngests, Beginning, BegunIntent, DamagedIntent, DropDamagedIntents, FinishIntents, Intent,
+    IntentId, IntentKind, IntentSubject, ListDamagedIntents, ListIntents, NewIngest, PutDocument, TakeIntent,
+    TakenIntent,
 };
 use larder_protocol::lease::Fencing;
 use larder_protocol::{ContextName, DocumentId, Error as Kind, NodeId, SessionId, Timestamp};
@@ -22,7 +24,7 @@ use super::delete::{self, ROWS_AT_ONCE_MAX};
 use super::members::{self, Member};
 use super::nodes::Step;
 use super::put::{self, Plan};
-use super::row::damaged;
+use super::row::{self, damaged};
 use super::sources;
 use super::store::{Reading, Writing};
 use crate::store::{Failure, Outcome, Process, check_count, check_limit, decoded};
@@ -57,7 +59,16 @@ impl IntentRow {
     }
 
     fn read(row: &Row<'_>) -> Outcome<Self> {
-        decoded(Self::decode(row), || damaged("an intent".to_owned()))
+        decoded(Self::decode(row), || damaged(format!("the intent on {}", row::shown(row, 3))))
+    }
+
+    /// Reads a row; `None` when it is damaged.
+    fn read_if_sound(row: &Row<'_>) -> Outcome<Option<Self>> {
+        match Self::read(row) {
+            Ok(found) => Ok(Some(found)),
+            Err(Failure::Refused(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the row's intent; `None` when it is not what was written.
@@ -68,14 +79,9 @@ impl IntentRow {
         if checksum([key, subject_kind, kind, created_ms], [&context, &subject, &leaving]) != row.get::<_, i64>(7)? {
             return Ok(None);
         }
-        let names = || {
+        let names = || -> Result<_, Kind> {
             let context = ContextName::new(&context)?;
-            let subject = match subject_kind {
-                DOCUMENT => IntentSubject::Document(DocumentId::new(&subject)?),
-                SESSION => IntentSubject::Session(SessionId::new(&subject)?),
-                OWNER => IntentSubject::Owner(subject),
-                _ => return Err(Kind::invalid("intent", "its subject is unknown")),
-            };
+            let subject = subject_of(subject_kind, &subject)?;
             let leaving: Vec<NodeId> =
                 serde_json::from_str(&leaving).map_err(|_| Kind::invalid("intent", "its list is none"))?;
             Ok((context, subject, leaving))
@@ -118,6 +124,15 @@ fn kind_of(subject: &IntentSubject) -> i64 {
         IntentSubject::Session(_) => SESSION,
         IntentSubject::Owner(_) => OWNER,
     }
+}
+
+fn subject_of(kind: i64, name: &str) -> Result<IntentSubject, Kind> {
+    Ok(match kind {
+        DOCUMENT => IntentSubject::Document(DocumentId::new(name)?),
+        SESSION => IntentSubject::Session(SessionId::new(name)?),
+        OWNER => IntentSubject::Owner(name.to_owned()),
+        _ => return Err(Kind::invalid("intent", "its subject is unknown")),
+    })
 }
 
 /// Each part seeds the next one's hash.
@@ -259,7 +274,8 @@ fn put_payload(connection: &Connection, id: IntentId, payload: &[Bytes]) -> Outc
     Ok(())
 }
 
-fn read_payload(connection: &Connection, id: IntentId) -> Outcome<Vec<Bytes>> {
+fn read_payload(connection: &Connection, intent: &IntentRow) -> Outcome<Vec<Bytes>> {
+    let id = intent.id;
     let mut statement = connection
         .prepare_cached("SELECT part, checksum, payload FROM intent_payload WHERE intent_key = ?1 ORDER BY part")?;
     let mut rows = statement.query([id.0])?;
@@ -270,7 +286,7 @@ fn read_payload(connection: &Connection, id: IntentId) -> Outcome<Vec<Bytes>> {
             let bytes = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
             Ok((payload_checksum(id, part, bytes) == stored).then(|| Bytes::copy_from_slice(bytes)))
         };
-        payload.push(decoded(read(), || damaged("the payload of an intent".to_owned()))?);
+        payload.push(decoded(read(), || damaged(format!("the payload of the intent on {}", intent.subject)))?);
     }
     Ok(payload)
 }
@@ -299,7 +315,14 @@ pub(super) fn take(context: &mut Writing<'_>, message: &TakeIntent) -> Outcome<T
     if found.holder != context.process.name && !context.process.is_dead(&found.holder) {
         return Ok(TakenIntent::Held);
     }
-    let payload = read_payload(context.connection, found.id)?;
+    let payload = match found.kind {
+        IntentKind::Ingest if !message.without_payload => match read_payload(context.connection, &found) {
+            Ok(payload) => payload,
+            Err(Failure::Refused(_)) => return Ok(TakenIntent::Damaged(found.into_intent(context.process))),
+            Err(error) => return Err(error),
+        },
+        IntentKind::Ingest | IntentKind::Forget => Vec::new(),
+    };
     let fencing = Fencing(context.next_version().0);
     context
         .connection
@@ -324,8 +347,7 @@ fn finish_one(
 ) -> Outcome<Option<u64>> {
     let found = IntentRow::find_by_id(context.connection, id)?;
     let Some(found) = found.filter(|found| found.fencing == fencing) else { return Ok(None) };
-    context.connection.prepare_cached("DELETE FROM intent_payload WHERE intent_key = ?1")?.execute([id.0])?;
-    context.connection.prepare_cached("DELETE FROM intent WHERE key = ?1")?.execute([id.0])?;
+    delete_rows(context.connection, id)?;
     let mut node_count = 0;
     if let (IntentKind::Forget, IntentSubject::Document(document)) = (found.kind, &found.subject)
         && let Some((key, member)) = members::place(context.connection, document)?
@@ -335,6 +357,12 @@ fn finish_one(
     }
     context.changed("intent", "", found.subject.as_str());
     Ok(Some(node_count))
+}
+
+fn delete_rows(connection: &Connection, id: IntentId) -> Outcome<u64> {
+    let payload = connection.prepare_cached("DELETE FROM intent_payload WHERE intent_key = ?1")?.execute([id.0])?;
+    let intent = connection.prepare_cached("DELETE FROM intent WHERE key = ?1")?.execute([id.0])?;
+    Ok((payload + intent) as u64)
 }
 
 /// Tells whether a context deletes the document that it forgets: its own, or one of which nothing but a failure is known.
@@ -349,33 +377,89 @@ fn may_delete(connection: &Connection, key: i64, member: Option<Member>, context
 
 pub(super) fn list(context: &Reading<'_>, message: &ListIntents) -> Outcome<Vec<Intent>> {
     check_limit(message.limit)?;
-    let sql =
-        format!("SELECT {COLUMNS} FROM intent WHERE key > ?1 AND (?2 IS NULL OR context = ?2) ORDER BY key LIMIT ?3");
+    let sql = format!("SELECT {COLUMNS} FROM intent WHERE key > ?1 AND (?2 IS NULL OR context = ?2) ORDER BY key");
     let mut statement = context.connection.prepare_cached(&sql)?;
     let after = message.after.map_or(0, |after| after.0);
     let name = message.context.as_ref().map(ContextName::as_str);
-    let mut rows = statement.query(params![after, name, message.limit])?;
+    let mut rows = statement.query(params![after, name])?;
     let mut intents = Vec::new();
-    while let Some(row) = rows.next()? {
-        intents.push(IntentRow::read(row)?.into_intent(context.process));
+    while intents.len() < message.limit
+        && let Some(row) = rows.next()?
+    {
+        intents.extend(IntentRow::read_if_sound(row)?.map(|found| found.into_intent(context.process)));
     }
     Ok(intents)
 }
+
+pub(super) fn list_damaged(context: &Reading<'_>, message: &ListDamagedIntents) -> Outcome<Vec<DamagedIntent>> {
+    check_limit(message.limit)?;
+    context.at_one_instant(|connection| {
+        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM intent ORDER BY key"))?;
+        let mut rows = statement.query([])?;
+        let mut damaged = Vec::new();
+        while damaged.len() < message.limit
+            && let Some(row) = rows.next()?
+        {
+            if IntentRow::read_if_sound(row)?.is_none() {
+                damaged.extend(damaged_of(connection, row, &message.context)?);
+            }
+        }
+        Ok(damaged)
+    })
+}
+
+/// Returns a damaged intent that may be a context's. One column of it is damaged, most likely: where that is the context's name, the
+/// document says whose it is.
+fn damaged_of(connection: &Connection, row: &Row<'_>, context: &ContextName) -> Outcome<Option<DamagedIntent>> {
+    let subject = match (row.get::<_, i64>(2), row.get::<_, String>(3)) {
+        (Ok(kind), Ok(name)) => subject_of(kind, &name).ok(),
+        _ => None,
+    };
+    let member = match &subject {
+        Some(IntentSubject::Document(document)) => members::place(connection, document)?.and_then(|(_, member)| member),
+        _ => None,
+    };
+    let is_own = match member {
+        Some(member) => member.context == *context,
+        // Where it stands for no context that can be, anyone may see to it.
+        None => {
+            row.get::<_, String>(1).map_or(true, |name| name == context.as_str() || ContextName::new(name).is_err())
+        }
+    };
+    Ok(is_own.then_some(DamagedIntent { id: IntentId(row.get::<_, i64>(0)?.cast_unsigned()), subject }))
+}
+
+pub(super) fn drop_damaged(context: &mut Writing<'_>, message: &DropDamagedIntents) -> Outcome<u64> {
+    check_count(message.ids.len())?;
+    let mut count = 0;
+    for id in &message.ids {
+        match IntentRow::find_by_id(context.connection, *id) {
+            Ok(_) => {}
+            Err(Failure::Refused(_)) => count += delete_rows(context.connection, *id)?,
+            Err(error) => return Err(error),
+        }
+    }
+    let sql = format!("DELETE FROM intent_payload WHERE {STRAY}");
+    Ok(count + context.connection.prepare_cached(&sql)?.execute([])? as u64)
+}
+
+/// What a payload is whose intent is not there.
+const STRAY: &str = "NOT EXISTS (SELECT 1 FROM intent WHERE intent.key = intent_payload.intent_key)";
 
 /// Verifies every intent with its payload.
 pub(super) fn check(connection: &Connection, found: &mut dyn FnMut(String)) -> Outcome<()> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM intent"))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let verified = IntentRow::read(row).and_then(|intent| read_payload(connection, intent.id));
+        let verified = IntentRow::read(row).and_then(|intent| read_payload(connection, &intent));
         match verified {
             Ok(_) => {}
             Err(Failure::Refused(damage)) => found(damage.to_string()),
             Err(error) => return Err(error),
         }
     }
-    let sql = "SELECT count(*) FROM intent_payload WHERE NOT EXISTS (SELECT 1 FROM intent WHERE key = intent_key)";
-    let strays: Option<u64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let sql = format!("SELECT count(*) FROM intent_payload WHERE {STRAY}");
+    let strays: Option<u64> = connection.prepare_cached(&sql)?.query_row([], |row| row.get(0)).optional()?;
     if strays.is_some_and(|strays| strays > 0) {
         found("payloads belong to no intent".to_owned());
     }

@@ -54,7 +54,8 @@ impl Member {
 
     /// Decodes the columns of [`COLUMNS`], which begin at `first`, and verifies them.
     fn read(row: &Row<'_>, first: usize) -> Outcome<Self> {
-        decoded(Self::decode(row, first), || damaged("the place of a document in its context".to_owned()))
+        let key = row.get::<_, i64>(first)?;
+        decoded(Self::decode(row, first), || damaged(format!("the context of the document with key {key}")))
     }
 
     fn decode(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Self>> {
@@ -191,7 +192,8 @@ pub(super) fn documents(context: &Reading<'_>, message: &ListContextDocuments) -
     let (mut documents, mut bytes) = (Vec::<ContextDocument>::new(), 0);
     while let Some(row) = rows.next()? {
         let document = sources::read(row)?.document;
-        let Member { hash, owner, session, .. } = Member::read(row, sources::COLUMN_COUNT)?;
+        let damaged = || damaged(format!("the context of document {:?}", document.id.as_str()));
+        let Member { hash, owner, session, .. } = decoded(Member::decode(row, sources::COLUMN_COUNT), damaged)?;
         if documents.last().is_some_and(|last| last.document.id >= document.id) {
             return Err(out_of_order::<Documents>());
         }

@@ -3,11 +3,11 @@
 use larder_protocol::change::Change;
 use larder_protocol::documents::{
     BeginForgets, BeginIngests, CountDocuments, CountNodes, DeclareMetadataField, DeleteDocument, DeleteIndexRecord,
-    DeleteMissing, DeleteNodes, FindDocumentsByHash, FindNodesByHash, FinishIntents, GetDocument, GetDocumentText,
-    GetIndexRecord, GetNode, GetNodeHashes, GetNodes, ListContextDocuments, ListContextNodes, ListDocuments,
-    ListIndexRecords, ListIntents, ListNodeIds, ListNodes, ListRelated, MarkIngestion, MoveNodes, PlanContext,
-    PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, ReadPassages, SearchNodes, SearchPassages, TakeIntent,
-    UpsertNodes,
+    DeleteMissing, DeleteNodes, DropDamagedIntents, FindDocumentsByHash, FindNodesByHash, FinishIntents, GetDocument,
+    GetDocumentText, GetIndexRecord, GetNode, GetNodeHashes, GetNodes, ListContextDocuments, ListContextNodes,
+    ListDamagedIntents, ListDocuments, ListIndexRecords, ListIntents, ListNodeIds, ListNodes, ListRelated,
+    MarkIngestion, MoveNodes, PlanContext, PlanIngestion, PutDocument, PutDocuments, PutIndexRecord, ReadPassages,
+    SearchNodes, SearchPassages, TakeIntent, UpsertNodes,
 };
 use larder_protocol::{StoreName, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,7 @@ handlers! {
         make_room BeginForgets => intents::begin_forgets;
         make_room TakeIntent => intents::take;
         make_room FinishIntents => intents::finish;
+        make_room DropDamagedIntents => intents::drop_damaged;
         write PutIndexRecord => index_records::put;
         make_room DeleteIndexRecord => index_records::delete;
         write DeclareMetadataField => list::declare;
@@ -130,6 +131,7 @@ handlers! {
         sized ReadPassages where |message| message.ids.len() <= NODES_IN_PLACE_MAX => members::read_passages;
         on_thread SearchPassages => members::search;
         on_thread ListIntents => intents::list;
+        on_thread ListDamagedIntents => intents::list_damaged;
         on_thread SearchNodes => search::search;
         in_place GetIndexRecord => index_records::get;
         on_thread ListIndexRecords => index_records::list;

@@ -9,6 +9,7 @@ use larder_protocol::Label;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{checksum, damaged};
+use crate::graph_index::KeyHash;
 use crate::store::{Outcome, decoded};
 
 /// The labels that one request has met.
@@ -16,8 +17,8 @@ use crate::store::{Outcome, decoded};
 pub(super) struct Labels<'a> {
     connection: &'a Connection,
     /// What readers have met before.
-    known: Arc<HashMap<i64, Label>>,
-    texts: HashMap<i64, Label>,
+    known: Arc<HashMap<i64, Label, KeyHash>>,
+    texts: HashMap<i64, Label, KeyHash>,
     keys: HashMap<Label, i64>,
 }
 
@@ -27,8 +28,8 @@ impl<'a> Labels<'a> {
     }
 
     /// The same with what is known already, which must be committed.
-    pub(super) fn knowing(connection: &'a Connection, known: Arc<HashMap<i64, Label>>) -> Self {
-        Self { connection, known, texts: HashMap::new(), keys: HashMap::new() }
+    pub(super) fn knowing(connection: &'a Connection, known: Arc<HashMap<i64, Label, KeyHash>>) -> Self {
+        Self { connection, known, texts: HashMap::default(), keys: HashMap::new() }
     }
 
     /// Returns whether a label that is known already has this text.
@@ -37,7 +38,7 @@ impl<'a> Labels<'a> {
     }
 
     /// Returns what was not known.
-    pub(super) fn into_new(self) -> HashMap<i64, Label> {
+    pub(super) fn into_new(self) -> HashMap<i64, Label, KeyHash> {
         self.texts
     }
 

@@ -17,7 +17,7 @@ use super::names::{self, NAME, Name};
 use super::row::{ENTITY, EntityRow};
 use super::store::Reading;
 use crate::full_text;
-use crate::graph_index::{KeyHash, Spelling, likeness};
+use crate::graph_index::{KeyHash, NamePattern, Spelling};
 use crate::store::Outcome;
 
 pub(super) fn look_up(context: &Reading<'_>, message: &LookUpEntities) -> Outcome<Vec<EntityHit>> {
@@ -44,7 +44,7 @@ pub(super) fn look_up(context: &Reading<'_>, message: &LookUpEntities) -> Outcom
             EntityLookup::Text(query) => found.by_text(context, query),
             EntityLookup::Misspelt(text) => match names.as_deref_mut() {
                 Some(names) => found.by_spelling(context, names, text),
-                None => found.by_every_name(text),
+                None => found.by_every_name(context, text),
             },
             _ => Err(Kind::invalid("lookup", "it is of a kind that is not known here").into()),
         }
@@ -87,6 +87,9 @@ impl Names {
     }
 
     fn follow(&mut self, connection: &Connection, newest: i64) -> Outcome<()> {
+        if self.to == newest {
+            return Ok(());
+        }
         let mut statement = connection.prepare_cached(
             "SELECT DISTINCT key FROM touched WHERE sequence > ?1 AND subject IS NULL
              UNION SELECT key FROM entity WHERE key > ?1 ORDER BY key",
@@ -161,7 +164,7 @@ impl Looked<'_> {
         if !held.as_ref().is_some_and(|names| names.can_follow(newest)) {
             *held = Names::load(self.connection, newest, context.memory.bytes_max())?;
         }
-        let Some(names) = held.as_mut() else { return self.by_every_name(text) };
+        let Some(names) = held.as_mut() else { return self.by_every_name(context, text) };
         if let Err(error) = names.follow(self.connection, newest) {
             *held = None;
             return Err(error);
@@ -184,7 +187,7 @@ impl Looked<'_> {
             wanted *= 4;
         }
         best.truncate(self.limit);
-        self.spelled_hits(text, &best)
+        self.spelled_hits(context, text, &best)
     }
 
     fn is_wanted(&self, key: i64) -> Outcome<bool> {
@@ -193,13 +196,14 @@ impl Looked<'_> {
     }
 
     /// Compares every name letter by letter, where their index does not fit in memory.
-    fn by_every_name(&self, text: &str) -> Outcome<Vec<EntityHit>> {
+    fn by_every_name(&self, context: &Reading<'_>, text: &str) -> Outcome<Vec<EntityHit>> {
         let mut statement = self.connection.prepare_cached(&format!("SELECT {NAME} FROM name"))?;
         let mut rows = statement.query([])?;
         let mut best: Vec<(i64, f64)> = Vec::new();
+        let pattern = NamePattern::new(text);
         while let Some(row) = rows.next()? {
             let name = Name::read(row)?;
-            let score = likeness(text, &name.name);
+            let score = pattern.likeness(&name.name);
             let is_near = best.len() < self.limit || best.last().is_some_and(|last| score > last.1);
             if !is_near || score <= 0.0 || !self.is_wanted(name.entity_key)? {
                 continue;
@@ -211,19 +215,26 @@ impl Looked<'_> {
             best.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             best.truncate(self.limit);
         }
-        self.spelled_hits(text, &best)
+        self.spelled_hits(context, text, &best)
     }
 
-    fn spelled_hits(&self, text: &str, best: &[(i64, f64)]) -> Outcome<Vec<EntityHit>> {
-        let mut labels = Labels::new(self.connection);
+    fn spelled_hits(&self, context: &Reading<'_>, text: &str, best: &[(i64, f64)]) -> Outcome<Vec<EntityHit>> {
+        let mut labels = Labels::knowing(self.connection, context.memory.labels());
+        let pattern = NamePattern::new(text);
         let mut hits = Vec::with_capacity(best.len());
         for (key, score) in best {
             let entity = EntityRow::require(self.connection, *key)?;
-            let all = names::all(self.connection, &entity)?;
-            let nearest = all.iter().max_by(|a, b| likeness(text, &a.name).total_cmp(&likeness(text, &b.name)));
-            let matched = nearest.map(|name| EntityName::from_stored(&name.name));
+            // Only who was found by another name is asked for all of them.
+            let matched = if pattern.likeness(&entity.name) >= *score {
+                Some(EntityName::from_stored(&entity.name))
+            } else {
+                let all = names::all(self.connection, &entity)?;
+                let nearest = all.iter().max_by(|a, b| pattern.likeness(&a.name).total_cmp(&pattern.likeness(&b.name)));
+                nearest.map(|name| EntityName::from_stored(&name.name))
+            };
             hits.push(EntityHit { entity: entity.summary(&mut labels)?, matched, score: *score });
         }
+        context.memory.learn(labels.into_new());
         Ok(hits)
     }
 

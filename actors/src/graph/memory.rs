@@ -22,7 +22,7 @@ use super::names;
 use super::row::{ENTITY, EntityRow, RELATION_CORE, RelationRow, damaged};
 use super::similar::Similar;
 use super::store::{GraphSettings, Reading};
-use crate::graph_index::{BaseBuilder, EdgeRecord, GraphIndex, LabelKey, Node, Snapshot, TooLarge};
+use crate::graph_index::{BaseBuilder, EdgeRecord, GraphIndex, KeyHash, LabelKey, Node, Snapshot, TooLarge};
 use crate::store::{Failure, Outcome};
 
 /// The graph follows so many writes on a caller's thread: about 10 µs each.
@@ -43,7 +43,7 @@ pub struct GraphMemory {
     graph: Mutex<Graph>,
     pub(super) names: Mutex<Option<Names>>,
     pub(super) similar: Mutex<Option<Similar>>,
-    labels: Mutex<Arc<HashMap<i64, Label>>>,
+    labels: Mutex<Arc<HashMap<i64, Label, KeyHash>>>,
     /// For writes alone.
     known_names: Mutex<KnownNames>,
 }
@@ -127,12 +127,12 @@ impl GraphMemory {
     }
 
     /// Returns the labels that readers have met.
-    pub(super) fn labels(&self) -> Arc<HashMap<i64, Label>> {
+    pub(super) fn labels(&self) -> Arc<HashMap<i64, Label, KeyHash>> {
         Arc::clone(&lock(&self.labels))
     }
 
     /// Remembers labels that a reader met, which are committed, and never change.
-    pub(super) fn learn(&self, new: HashMap<i64, Label>) {
+    pub(super) fn learn(&self, new: HashMap<i64, Label, KeyHash>) {
         if !new.is_empty() {
             Arc::make_mut(&mut lock(&self.labels)).extend(new);
         }

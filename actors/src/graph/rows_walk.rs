@@ -122,6 +122,10 @@ impl Walk for RowsWalk<'_> {
         HashMap::default()
     }
 
+    fn all_nodes(&self, _: usize) -> Option<Vec<i64>> {
+        None
+    }
+
     fn marks(&self) -> HashSet<i64, KeyHash> {
         HashSet::default()
     }

@@ -49,6 +49,20 @@ trait Asked {
     fn fail(&self, error: <Self::Walk as Walk>::Error) -> Failure;
     fn key(&self, node: Self::Node) -> i64;
     fn summary(&self, labels: &mut Labels<'_>, node: Self::Node) -> Outcome<EntitySummary>;
+
+    /// Returns what was found, with the nodes named.
+    fn named<T: Copy, A>(
+        &self,
+        labels: &mut Labels<'_>,
+        found: &[(Self::Node, T)],
+        name: impl Fn(EntitySummary, T) -> A,
+    ) -> Outcome<Vec<A>> {
+        let mut answer = Vec::with_capacity(found.len());
+        for (node, more) in found {
+            answer.push(name(self.summary(labels, *node)?, *more));
+        }
+        Ok(answer)
+    }
 }
 
 /// The graph in memory.
@@ -83,10 +97,29 @@ impl<'a> Asked for InMemory<'a> {
     }
 
     fn summary(&self, labels: &mut Labels<'_>, node: u32) -> Outcome<EntitySummary> {
-        let node = self.snapshot.node(node);
-        let label = labels.text(i64::from(node.label))?;
-        Ok(EntitySummary { id: entity_id(node.key), label, name: EntityName::from_stored(node.name) })
+        summary(labels, self.snapshot.node(node))
     }
+
+    fn named<T: Copy, A>(
+        &self,
+        labels: &mut Labels<'_>,
+        found: &[(u32, T)],
+        name: impl Fn(EntitySummary, T) -> A,
+    ) -> Outcome<Vec<A>> {
+        // All nodes first: they are fetched from all over memory, several at a time as long as nothing is made of them. That takes a
+        // third off an answer of 24.
+        let nodes: Vec<_> = found.iter().map(|(node, _)| self.snapshot.node(*node)).collect();
+        let mut answer = Vec::with_capacity(found.len());
+        for (node, (_, more)) in nodes.into_iter().zip(found) {
+            answer.push(name(summary(labels, node)?, *more));
+        }
+        Ok(answer)
+    }
+}
+
+fn summary(labels: &mut Labels<'_>, node: graph_index::Node<'_>) -> Outcome<EntitySummary> {
+    let label = labels.text(i64::from(node.label))?;
+    Ok(EntitySummary { id: entity_id(node.key), label, name: EntityName::from_stored(node.name) })
 }
 
 /// The graph over rows.
@@ -405,8 +438,7 @@ impl Question for Neighborhood<'_> {
         let way = direction(follow.direction);
         let found = graph_index::neighborhood(graph.walk(), graph.starts(), way, *depth, *limit);
         let found = found.map_err(|error| graph.fail(error))?;
-        let reached = |(node, hops)| Ok(Reached { entity: graph.summary(labels, node)?, hops });
-        found.into_iter().map(reached).collect()
+        graph.named(labels, &found, |entity, hops| Reached { entity, hops })
     }
 }
 
@@ -559,14 +591,8 @@ impl Question for Rank<'_> {
             Ranking { direction: direction(follow.direction), damping: *damping, tolerance: *tolerance, limit: *limit };
         let seeds: Vec<_> = graph.starts().iter().copied().zip(seeds.iter().map(|seed| seed.weight)).collect();
         let ranked = graph_index::rank(graph.walk(), &seeds, &ranking).map_err(|error| graph.fail(error))?;
-        named(graph, labels, &ranked)
+        graph.named(labels, &ranked, |entity, score| RankedEntity { entity, score })
     }
-}
-
-fn named<G: Asked>(graph: &G, labels: &mut Labels<'_>, ranked: &[(G::Node, f64)]) -> Outcome<Vec<RankedEntity>> {
-    let name =
-        |(node, score): &(G::Node, f64)| Ok(RankedEntity { entity: graph.summary(labels, *node)?, score: *score });
-    ranked.iter().map(name).collect()
 }
 
 pub(super) fn select_subgraph(context: &Reading<'_>, message: &SelectSubgraph) -> Outcome<Subgraph> {
@@ -606,7 +632,8 @@ impl Question for Select<'_> {
         ranked.retain(|(node, _)| candidates.contains(node));
         ranked.truncate(*entity_limit);
         let relations = self.relations(graph, connection, labels, &ranked)?;
-        Ok(Subgraph { entities: named(graph, labels, &ranked)?, relations })
+        let entities = graph.named(labels, &ranked, |entity, score| RankedEntity { entity, score })?;
+        Ok(Subgraph { entities, relations })
     }
 }
 

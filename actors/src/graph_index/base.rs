@@ -1,4 +1,4 @@
-//! A graph as it was when it was built: nodes by dense numbers, and their edges in two compressed sparse row matrices.
+//! A graph as it was when it was built: nodes by dense numbers, and the edges of each, one node's behind another's.
 //!
 //! Start at [`BaseBuilder`].
 
@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::hash::KeyHash;
 use super::names::NameTable;
+use super::overlay::Node;
 use super::{EdgeRecord, Key, LabelKey};
 
 /// A node's dense number.
@@ -35,52 +36,61 @@ impl Detail {
     }
 }
 
-/// The edges of every node in one direction, each node's in the order of their keys.
+/// The edges of every node, one node's behind another's: those that leave it, then those that come in, each way in the order of their
+/// keys. A compressed sparse row matrix for each direction, whose rows alternate, since most walks go both ways.
 #[derive(Debug, Default)]
-pub(super) struct Matrix {
-    offsets: Vec<u32>,
+pub(super) struct Edges {
     pub(super) others: Vec<Place>,
     /// With [`DETAILED`].
     pub(super) labels: Vec<u32>,
     pub(super) keys: Vec<Key>,
 }
 
-impl Matrix {
-    fn of(node_count: usize, edges: &[Raw], this: impl Fn(&Raw) -> Place, other: impl Fn(&Raw) -> Place) -> Self {
-        let mut offsets = vec![0_u32; node_count + 1];
+impl Edges {
+    /// Takes edges in the order of their keys, and says in the nodes where each one's begin.
+    fn of(nodes: &mut [NodeRecord], edges: &[Raw]) -> Self {
+        // First how many there are.
         for edge in edges {
-            offsets[this(edge) as usize + 1] += 1;
+            nodes[edge.subject as usize].outgoing_start += 1;
+            nodes[edge.object as usize].incoming_start += 1;
         }
-        for at in 0..node_count {
-            offsets[at + 1] += offsets[at];
+        let mut sum = 0;
+        for node in &mut *nodes {
+            let (outgoing, incoming) = (node.outgoing_start, node.incoming_start);
+            (node.outgoing_start, node.incoming_start) = (sum, sum + outgoing);
+            sum += outgoing + incoming;
         }
-        let mut next = offsets.clone();
-        let count = edges.len();
-        let mut matrix = Self { offsets, others: vec![0; count], labels: vec![0; count], keys: vec![0; count] };
+        let mut next: Vec<_> = nodes.iter().map(|node| [node.outgoing_start, node.incoming_start]).collect();
+        let count = sum as usize;
+        let mut all = Self { others: vec![0; count], labels: vec![0; count], keys: vec![0; count] };
         for edge in edges {
-            let place = &mut next[this(edge) as usize];
-            let at = *place as usize;
-            *place += 1;
-            matrix.others[at] = other(edge);
-            matrix.labels[at] = edge.label;
-            matrix.keys[at] = edge.key;
+            for (way, this, other) in [(0, edge.subject, edge.object), (1, edge.object, edge.subject)] {
+                let at = next[this as usize][way] as usize;
+                next[this as usize][way] += 1;
+                (all.others[at], all.labels[at], all.keys[at]) = (other, edge.label, edge.key);
+            }
         }
-        matrix
-    }
-
-    #[inline]
-    pub(super) fn row(&self, place: Place) -> Range<usize> {
-        let at = place as usize;
-        // A node that came later has none here.
-        if at + 1 < self.offsets.len() { self.offsets[at] as usize..self.offsets[at + 1] as usize } else { 0..0 }
+        all
     }
 
     fn bytes(&self) -> usize {
-        self.offsets.len() * 4 + self.others.len() * (4 + 4 + 8)
+        self.others.len() * (4 + 4 + 8)
     }
 }
 
-/// An edge on its way into the matrices.
+/// A node, all in one place: who meets it reads most of this, and memory is fetched by the line.
+#[derive(Debug, Clone, Copy, Default)]
+struct NodeRecord {
+    key: Key,
+    label: LabelKey,
+    /// Where its name begins, which ends where the next one's begins.
+    name_start: u32,
+    /// Where the edges that leave it begin, and those that come in; the next one's follow.
+    outgoing_start: u32,
+    incoming_start: u32,
+}
+
+/// An edge while a graph is built.
 #[derive(Debug, Clone, Copy)]
 struct Raw {
     key: Key,
@@ -94,16 +104,15 @@ struct Raw {
 pub(super) struct Base {
     /// Of nodes, ascending.
     pub(super) keys: Vec<Key>,
-    pub(super) labels: Vec<LabelKey>,
-    name_ends: Vec<usize>,
+    /// And one behind the last.
+    nodes: Vec<NodeRecord>,
     names: String,
     pub(super) by_name: NameTable,
     /// Names that something else has than the node whose own they are.
     pub(super) other_names: HashSet<Box<str>>,
     gone: Vec<u64>,
     pub(super) gone_count: usize,
-    pub(super) outgoing: Matrix,
-    pub(super) incoming: Matrix,
+    pub(super) edges: Edges,
     pub(super) details: HashMap<Key, Detail, KeyHash>,
 }
 
@@ -112,26 +121,43 @@ impl Base {
         self.keys.binary_search(&key).ok().map(|at| at as Place)
     }
 
+    #[inline]
+    pub(super) fn node(&self, place: Place) -> Node<'_> {
+        let NodeRecord { key, label, .. } = self.nodes[place as usize];
+        Node { key, label, name: self.name(place), is_gone: self.is_gone(place) }
+    }
+
+    #[inline]
     pub(super) fn name(&self, place: Place) -> &str {
         let at = place as usize;
-        let start = if at == 0 { 0 } else { self.name_ends[at - 1] };
-        self.names.get(start..self.name_ends[at]).unwrap_or_default()
+        let (start, end) = (self.nodes[at].name_start, self.nodes[at + 1].name_start);
+        self.names.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    /// Returns where a node's edges of one direction are.
+    #[inline]
+    pub(super) fn row(&self, place: Place, is_outgoing: bool) -> Range<usize> {
+        let at = place as usize;
+        // A node that came later has none here.
+        let Some([node, next]) = self.nodes.get(at..at + 2) else { return 0..0 };
+        let middle = node.incoming_start as usize;
+        if is_outgoing { node.outgoing_start as usize..middle } else { middle..next.outgoing_start as usize }
     }
 
     #[inline]
     pub(super) fn is_gone(&self, place: Place) -> bool {
-        self.gone.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+        self.gone_count > 0 && self.gone.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
 
     pub(super) fn edge_count(&self) -> usize {
-        self.outgoing.others.len()
+        self.edges.others.len() / 2
     }
 
     /// Returns about how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
-        let nodes = self.keys.len() * (8 + 4 + 8) + self.gone.len() * 8 + self.names.len();
+        let nodes = self.keys.len() * (8 + size_of::<NodeRecord>()) + self.gone.len() * 8 + self.names.len();
         let nodes = nodes + self.by_name.bytes() + self.other_names.len() * OTHER_NAME_BYTES;
-        nodes + self.outgoing.bytes() + self.incoming.bytes() + self.details.len() * DETAIL_BYTES
+        nodes + self.edges.bytes() + self.details.len() * DETAIL_BYTES
     }
 }
 
@@ -140,8 +166,10 @@ const DETAIL_BYTES: usize = 96;
 /// Bytes that another name takes, about.
 const OTHER_NAME_BYTES: usize = 64;
 /// Bytes that a node takes beside its name, and an edge, while a graph is built.
-const NODE_BYTES: usize = 24 + 12;
+const NODE_BYTES: usize = 8 + size_of::<NodeRecord>() + 12;
 const EDGE_BYTES: usize = 24 + 32;
+/// Each is in two rows, whose places have 32 bits.
+const EDGES_MAX: usize = u32::MAX as usize / 2;
 
 /// A graph would take more memory than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,13 +199,15 @@ impl BaseBuilder {
         let base = &mut self.base;
         let place = base.keys.len();
         self.bytes += NODE_BYTES + name.len();
-        if self.bytes > self.bytes_max || place >= Place::MAX as usize {
+        // Its end has to be told as well.
+        let is_told = base.names.len() + name.len() <= u32::MAX as usize;
+        let name_start = base.names.len() as u32;
+        if !is_told || self.bytes > self.bytes_max || place >= Place::MAX as usize {
             return Err(TooLarge);
         }
         base.keys.push(key);
-        base.labels.push(label);
+        base.nodes.push(NodeRecord { key, label, name_start, ..NodeRecord::default() });
         base.names.push_str(name);
-        base.name_ends.push(base.names.len());
         if place / 64 >= base.gone.len() {
             base.gone.push(0);
         }
@@ -207,7 +237,7 @@ impl BaseBuilder {
         let (Some(subject), Some(object)) = ends else { return Ok(false) };
         let detail = Detail::of(edge);
         self.bytes += EDGE_BYTES + detail.map_or(0, |_| DETAIL_BYTES);
-        if self.bytes > self.bytes_max || self.edges.len() >= u32::MAX as usize {
+        if self.bytes > self.bytes_max || self.edges.len() >= EDGES_MAX {
             return Err(TooLarge);
         }
         let mut label = edge.label;
@@ -221,9 +251,10 @@ impl BaseBuilder {
 
     pub(super) fn build(mut self) -> Base {
         let count = self.base.keys.len();
+        let name_start = self.base.names.len() as u32;
+        self.base.nodes.push(NodeRecord { name_start, ..NodeRecord::default() });
         self.edges.sort_unstable_by_key(|edge| edge.key);
-        self.base.outgoing = Matrix::of(count, &self.edges, |edge| edge.subject, |edge| edge.object);
-        self.base.incoming = Matrix::of(count, &self.edges, |edge| edge.object, |edge| edge.subject);
+        self.base.edges = Edges::of(&mut self.base.nodes, &self.edges);
         self.base.by_name = NameTable::of(count, |place| self.base.name(place));
         self.base
     }

@@ -1,6 +1,6 @@
 //! A directed multigraph in memory, and how graphs are walked: an engine over (key, key) that knows no store.
 //!
-//! Start at [`GraphIndex`]: a compressed sparse row matrix for each direction (`base`), and what was changed since (`overlay`). Its
+//! Start at [`GraphIndex`]: nodes and their edges as rows of a sparse matrix (`base`), and what was changed since (`overlay`). Its
 //! [`View`] is one [`Walk`]; a store may have others, such as its rows. What walks do is in `walk`, `path` and `rank`. Misspelt names
 //! are found in `spelling`.
 //!
@@ -19,6 +19,7 @@ mod hash;
 mod names;
 mod overlay;
 mod path;
+mod pattern;
 mod rank;
 mod spelling;
 #[cfg(test)]
@@ -32,8 +33,9 @@ pub use base::{BaseBuilder, TooLarge};
 pub use hash::KeyHash;
 pub use overlay::{GraphIndex, Node, Snapshot};
 pub use path::{Path, paths, shortest_path};
+pub use pattern::NamePattern;
 pub use rank::{Ranking, rank};
-pub use spelling::{Spelled, Spelling, likeness};
+pub use spelling::{Spelled, Spelling};
 pub use view::{Rules, Stopped, View};
 pub use walk::{Met, map_edges, neighborhood};
 
@@ -126,6 +128,9 @@ pub trait Walk {
 
     /// Returns marks of which no node has one.
     fn marks(&self) -> Self::Marks;
+
+    /// Returns all nodes in order, if looking at each is cheaper than to keep a list of those that were met, which are so many.
+    fn all_nodes(&self, met_count: usize) -> Option<Vec<Self::Node>>;
 }
 
 /// Which nodes a walk has met.
@@ -138,6 +143,4 @@ pub trait Marks<N> {
 pub trait Table<N, T> {
     /// Returns a node's state.
     fn at(&mut self, node: N) -> &mut T;
-    /// Shows the nodes whose state may differ from the default.
-    fn for_each(&self, each: impl FnMut(N, &T));
 }

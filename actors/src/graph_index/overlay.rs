@@ -234,15 +234,9 @@ impl Snapshot {
     /// Returns the node of a place that a walk answered with.
     #[must_use]
     pub fn node(&self, place: u32) -> Node<'_> {
-        let key = self.key(place);
         match self.overlay.get(place).and_then(|touched| touched.info.as_ref()) {
-            Some(info) => Node { key, label: info.label, name: &info.name, is_gone: info.is_gone },
-            None => Node {
-                key,
-                label: self.base.labels[place as usize],
-                name: self.base.name(place),
-                is_gone: self.base.is_gone(place),
-            },
+            Some(info) => Node { key: self.key(place), label: info.label, name: &info.name, is_gone: info.is_gone },
+            None => self.base.node(place),
         }
     }
 
@@ -290,7 +284,7 @@ impl Snapshot {
     /// Returns every edge of a node that it is the subject of, gone ends included.
     fn outgoing(&self, place: Place) -> Vec<EdgeRecord> {
         let touched = self.overlay.get(place);
-        let matrix = &self.base.outgoing;
+        let edges = &self.base.edges;
         let record = |key, label, other, detail: Option<Detail>| EdgeRecord {
             key,
             subject: self.key(place),
@@ -300,12 +294,12 @@ impl Snapshot {
             validity: detail.map_or((None, None), |detail| detail.validity),
         };
         let is_removed = |key: &Key| touched.is_some_and(|touched| touched.removed.binary_search(key).is_ok());
-        let base = matrix.row(place).filter(|at| !is_removed(&matrix.keys[*at])).map(|at| {
-            let key = matrix.keys[at];
+        let base = self.base.row(place, true).filter(|at| !is_removed(&edges.keys[*at])).map(|at| {
+            let key = edges.keys[at];
             record(
                 key,
-                matrix.labels[at] & !super::base::DETAILED,
-                matrix.others[at],
+                edges.labels[at] & !super::base::DETAILED,
+                edges.others[at],
                 self.base.details.get(&key).copied(),
             )
         });

@@ -3,14 +3,19 @@
 //! Start at [`View`].
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use super::base::{DETAILED, Detail, Matrix, Place};
+use super::base::{DETAILED, Detail, Place};
+use super::hash::KeyHash;
 use super::overlay::{Added, Snapshot, Touched};
 use super::{Direction, Edge, LabelKey, Marks, Table, Walk};
 
 /// Edges that are met between two questions whether the walk is to end.
 const ASKED_EVERY: usize = 4_096;
+
+/// A walk that has met one in so many nodes may as well look at all of them.
+const MET_SHARE: usize = 8;
 
 /// Which edges a question follows.
 #[derive(Debug, Clone, Default)]
@@ -102,8 +107,9 @@ impl<'a> View<'a> {
 
     /// Returns an edge of the base, if it is followed.
     #[inline]
-    fn base_edge(&self, matrix: &Matrix, at: usize, is_outgoing: bool) -> Option<Edge<Place>> {
-        let (stored, other, key) = (matrix.labels[at], matrix.others[at], matrix.keys[at]);
+    fn base_edge(&self, at: usize, is_outgoing: bool) -> Option<Edge<Place>> {
+        let edges = &self.snapshot.base.edges;
+        let (stored, other, key) = (edges.labels[at], edges.others[at], edges.keys[at]);
         let label = stored & !DETAILED;
         let mut weight = 1.0;
         if stored & DETAILED != 0 {
@@ -134,20 +140,19 @@ impl<'a> View<'a> {
         each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Stopped> {
         let base = &self.snapshot.base;
-        let matrix = if is_outgoing { &base.outgoing } else { &base.incoming };
-        let row = matrix.row(place);
+        let (row, edges) = (base.row(place, is_outgoing), &base.edges);
         let touched = if self.snapshot.is_plain() { None } else { self.snapshot.overlay.get(place) };
         let Some(touched) = touched else {
             self.spend(row.len())?;
             for at in row {
-                if skips_loops && matrix.others[at] == place {
+                if skips_loops && edges.others[at] == place {
                     continue;
                 }
                 let edge = if self.is_simple {
-                    let (key, label, other) = (matrix.keys[at], matrix.labels[at], matrix.others[at]);
+                    let (key, label, other) = (edges.keys[at], edges.labels[at], edges.others[at]);
                     Some(Edge { key, label, other, is_outgoing, weight: 1.0 })
                 } else {
-                    self.base_edge(matrix, at, is_outgoing)
+                    self.base_edge(at, is_outgoing)
                 };
                 if let Some(edge) = edge
                     && each(edge).is_break()
@@ -170,19 +175,18 @@ impl<'a> View<'a> {
         each: &mut impl FnMut(Edge<Place>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Stopped> {
         let base = &self.snapshot.base;
-        let (matrix, added) =
-            if is_outgoing { (&base.outgoing, &touched.outgoing) } else { (&base.incoming, &touched.incoming) };
-        let row = matrix.row(place);
+        let (row, keys) = (base.row(place, is_outgoing), &base.edges.keys);
+        let added = if is_outgoing { &touched.outgoing } else { &touched.incoming };
         self.spend(row.len() + added.len())?;
         let mut added = added.iter().peekable();
-        let mut row = row.filter(|at| touched.removed.binary_search(&matrix.keys[*at]).is_err()).peekable();
+        let mut row = row.filter(|at| touched.removed.binary_search(&keys[*at]).is_err()).peekable();
         loop {
             let next_added = added.peek().map(|edge| edge.key);
             let edge = match (row.peek().copied(), next_added) {
                 (None, None) => return Ok(ControlFlow::Continue(())),
-                (Some(at), next) if next.is_none_or(|key| matrix.keys[at] < key) => {
+                (Some(at), next) if next.is_none_or(|key| keys[at] < key) => {
                     row.next();
-                    self.base_edge(matrix, at, is_outgoing)
+                    self.base_edge(at, is_outgoing)
                 }
                 _ => added.next().and_then(|edge| self.added_edge(edge, is_outgoing)),
             };
@@ -200,7 +204,7 @@ impl Walk for View<'_> {
     type Node = u32;
     type Error = Stopped;
     type Table<T: Default + Clone> = Vec<T>;
-    type Marks = Bits;
+    type Marks = PlaceMarks;
 
     #[inline]
     fn edges(
@@ -222,21 +226,58 @@ impl Walk for View<'_> {
         vec![T::default(); self.snapshot.place_count()]
     }
 
-    fn marks(&self) -> Bits {
-        Bits(vec![0; self.snapshot.place_count().div_ceil(64)])
+    fn all_nodes(&self, met_count: usize) -> Option<Vec<u32>> {
+        let count = self.snapshot.place_count();
+        (met_count >= count / MET_SHARE).then(|| (0..count as u32).collect())
+    }
+
+    fn marks(&self) -> PlaceMarks {
+        let few = HashSet::with_capacity_and_hasher(FEW_MAX + 1, KeyHash::default());
+        PlaceMarks { few, bits: Vec::new(), place_count: self.snapshot.place_count() }
     }
 }
 
-/// A bit for each place: a byte each would be fetched from the system and cleared for every walk, which took longer than a short one.
-#[derive(Debug)]
-pub struct Bits(Vec<u64>);
+/// So many marks are kept as a set.
+const FEW_MAX: usize = 100;
 
-impl Marks<u32> for Bits {
+/// Marks of places: a set of a few, then a bit for each place. Those of a large graph are fetched from the system and cleared, which
+/// takes as long as a short walk.
+#[derive(Debug)]
+pub struct PlaceMarks {
+    few: HashSet<u32, KeyHash>,
+    /// Empty as long as there are few.
+    bits: Vec<u64>,
+    place_count: usize,
+}
+
+impl PlaceMarks {
+    #[cold]
+    fn spread(&mut self) {
+        self.bits = vec![0; self.place_count.div_ceil(64)];
+        for place in std::mem::take(&mut self.few) {
+            mark_bit(&mut self.bits, place);
+        }
+    }
+}
+
+#[inline]
+fn mark_bit(bits: &mut [u64], place: u32) -> bool {
+    let (word, bit) = (&mut bits[place as usize / 64], 1 << (place % 64));
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
+}
+
+impl Marks<u32> for PlaceMarks {
     #[inline]
     fn mark(&mut self, node: u32) -> bool {
-        let (word, bit) = (&mut self.0[node as usize / 64], 1 << (node % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
+        if !self.bits.is_empty() {
+            return mark_bit(&mut self.bits, node);
+        }
+        let is_new = self.few.insert(node);
+        if self.few.len() > FEW_MAX {
+            self.spread();
+        }
         is_new
     }
 }
@@ -252,12 +293,6 @@ impl<T> Table<u32, T> for Vec<T> {
     fn at(&mut self, node: u32) -> &mut T {
         &mut self[node as usize]
     }
-
-    fn for_each(&self, mut each: impl FnMut(u32, &T)) {
-        for (place, state) in self.iter().enumerate() {
-            each(place as u32, state);
-        }
-    }
 }
 
 impl<N: Eq + std::hash::Hash + Copy, T: Default, S: std::hash::BuildHasher> Table<N, T>
@@ -265,12 +300,6 @@ impl<N: Eq + std::hash::Hash + Copy, T: Default, S: std::hash::BuildHasher> Tabl
 {
     fn at(&mut self, node: N) -> &mut T {
         self.entry(node).or_default()
-    }
-
-    fn for_each(&self, mut each: impl FnMut(N, &T)) {
-        for (node, state) in self {
-            each(*node, state);
-        }
     }
 }
 

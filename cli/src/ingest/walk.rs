@@ -46,7 +46,7 @@ impl Reason {
     pub(crate) fn for_people(self) -> &'static str {
         match self {
             Self::Binary => "not UTF-8 text",
-            Self::TooLarge => "larger than 100 MiB",
+            Self::TooLarge => "larger than 100 MiB, the most that one document may be: split it",
             Self::Empty => "empty",
             Self::Link => "a symbolic link",
             Self::Special => "no regular file",

@@ -32,6 +32,11 @@ fn damage_is_code_5_and_named() {
     assert!(ran.err.contains("\"code\":5"), "{ran:?}");
     // Others are as they were.
     tool.on_data(["docs", "show", "report.md"]).done();
+    // The store is not set aside for one value, and the way out is another.
+    tool.on_data(["snapshot", "snaps", "--list"]).failed(3, &[]);
+    tool.on_data(["restore", "--store", "kv", "snaps"]).failed(1, &["not quarantined", "written anew or deleted"]);
+    tool.on_data(["kv", "put", "settings", "theme", "light"]).done();
+    tool.on_data(["check"]).done();
 }
 
 #[test]

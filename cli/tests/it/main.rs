@@ -14,6 +14,8 @@ mod hostile;
 #[cfg(test)]
 mod ingest;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod json;
 #[cfg(test)]
 mod kv;

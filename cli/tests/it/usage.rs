@@ -56,6 +56,8 @@ fn mistakes_are_code_2_and_say_what_is_wrong() {
         (&["restore", "somewhere"], "<INTO>"),
         (&["forget"], "--owner"),
         (&["search"], "<TEXT>"),
+        (&["search", "x", "--limit", "100000000"], "it is more than 1000"),
+        (&["ingest", ".", "--as", "/"], "--as \"/\" is no name"),
         (&["completions", "dosh"], "possible values: bash"),
         (&["check", "--quick", "--repair"], "cannot be used with"),
         (&["ingest", "data", "--embeddings", "gpt"], "possible values: hashing, none"),

@@ -176,6 +176,8 @@ message!(Documents, BeginForgets => Vec<Beginning>, |m| m.subjects.iter().map(In
 pub struct TakeIntent {
     /// About what.
     pub subject: IntentSubject,
+    /// Takes it without its payload, whatever state that is in, to do it again from the document itself.
+    pub without_payload: bool,
 }
 message!(Documents, TakeIntent => TakenIntent, |m| m.subject.size_bytes());
 
@@ -187,13 +189,15 @@ pub enum TakenIntent {
     None,
     /// A process that lives holds it.
     Held,
+    /// Its payload is damaged, and it is as it was.
+    Damaged(Intent),
     /// It is the caller's.
     Taken {
         /// What it is.
         intent: Intent,
         /// Which holding of it.
         fencing: Fencing,
-        /// What was recorded with it.
+        /// What was recorded with it; nothing, where it was taken without.
         payload: Vec<Bytes>,
     },
 }
@@ -207,7 +211,8 @@ pub struct FinishIntents {
 }
 message!(Documents, FinishIntents => Vec<Option<u64>>, |m| size_of_val(&*m.intents));
 
-/// Lists open intents in the order in which they were recorded.
+/// Lists open intents in the order in which they were recorded. Those that are damaged are left out: [`ListDamagedIntents`] names
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListIntents {
     /// Of which context. `None`: of all.
@@ -218,3 +223,32 @@ pub struct ListIntents {
     pub limit: usize,
 }
 message!(Documents, ListIntents => Vec<Intent>, |m| m.context.as_ref().map_or(0, |name| name.as_str().len()));
+
+/// An intent whose row is not what was written: what was begun is not known for certain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedIntent {
+    /// Its number.
+    pub id: IntentId,
+    /// About what, as it stands there. `None`: what stands there can be no name.
+    pub subject: Option<IntentSubject>,
+}
+
+/// Lists damaged intents that may be a context's: about a document of it, or, where no context has that document, recorded for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListDamagedIntents {
+    /// Which context.
+    pub context: ContextName,
+    /// Most to return: 1 to [`PAGE_ROWS_MAX`](crate::limits::PAGE_ROWS_MAX).
+    pub limit: usize,
+}
+message!(Documents, ListDamagedIntents => Vec<DamagedIntent>, |m| m.context.as_str().len());
+
+/// Deletes those of these intents that are damaged, and every payload that belongs to no intent; answers how many rows went.
+///
+/// The caller has done again whatever they may have been about. Sent twice, nothing is left for the second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropDamagedIntents {
+    /// Which; at most [`BATCH_ITEMS_MAX`](crate::limits::BATCH_ITEMS_MAX).
+    pub ids: Vec<IntentId>,
+}
+message!(Documents, DropDamagedIntents => u64, |m| size_of_val(&*m.ids));

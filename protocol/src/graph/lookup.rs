@@ -38,7 +38,7 @@ pub enum EntityLookup {
     /// Their names and descriptions hold this; best first, by BM25.
     Text(TextQuery),
     /// They have a name or alias that is written nearly so, or has a part that is, in any case; those with the fewest letters to
-    /// change first.
+    /// change first. Whole words come before parts of words, which are a letter off for each end inside a word.
     Misspelt(String),
 }
 

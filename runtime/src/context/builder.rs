@@ -20,6 +20,7 @@ pub struct ContextBuilder {
     name: Result<ContextName, Kind>,
     collection: Option<Result<CollectionName, Kind>>,
     metric: Option<Metric>,
+    has_vectors: bool,
     embedder: Option<Arc<dyn AnyEmbedder>>,
     extractor: Option<Arc<dyn AnyExtractor>>,
     options: Options,
@@ -32,6 +33,7 @@ impl ContextBuilder {
             name: ContextName::new(name),
             collection: None,
             metric: None,
+            has_vectors: true,
             embedder: None,
             extractor: None,
             options: Options::default(),
@@ -40,9 +42,16 @@ impl ContextBuilder {
 
     /// Sets the model that embeds passages and questions. The first opening binds the context to it.
     ///
-    /// Without one a context that is there can be opened to retrieve by words and facts, to forget, and to be checked.
+    /// Without one a context that is there can be opened to retrieve by words and facts, to forget, and to be checked. One that is to
+    /// have no vectors is opened [`without_vectors`](Self::without_vectors).
     pub fn embedder(mut self, embedder: impl Embedder) -> Self {
         self.embedder = Some(Arc::new(embedder));
+        self
+    }
+
+    /// Keeps no vectors: passages are found by their words, and by facts where there is an extractor. The first opening decides it.
+    pub fn without_vectors(mut self) -> Self {
+        self.has_vectors = false;
         self
     }
 
@@ -90,23 +99,36 @@ impl ContextBuilder {
 
     /// Opens the context, making it where it is not there, and finishes what a process that died had begun.
     ///
-    /// After a power cut under a store that is relaxed, stores may disagree beyond that: [`repair`](Context::repair) mends it.
+    /// After a power cut under a store that is relaxed, stores may disagree beyond that: [`repair`](Context::repair) mends it. So it
+    /// does where the record of what was begun is damaged, which keeps no context from being opened.
     ///
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when the context is there with another model, other dimensions, another metric or another
-    /// collection; [`NotFound`](Kind::NotFound) when it is not there and there is no embedder; [`Invalid`](Kind::Invalid) when a
-    /// name cannot be used; or when a store cannot be started, or not be told what is to be finished.
+    /// collection, or with vectors and opened without, or the other way round; [`NotFound`](Kind::NotFound) when it is not there and
+    /// there is no embedder; [`Invalid`](Kind::Invalid) when a name cannot be used, or with an embedder for no vectors; or when a store cannot be started, or not be told what is to be finished.
     pub async fn open(self) -> Result<Context> {
-        let Self { larder, name, collection, metric, embedder, extractor, options } = self;
+        let Self { larder, name, collection, metric, has_vectors, embedder, extractor, options } = self;
         let name = name?;
         let found = Record::load(&larder, &name).await?;
+        let own = || CollectionName::new(name.as_str());
         let record = match (&embedder, found) {
+            (Some(_), _) if !has_vectors => {
+                return Err(Kind::invalid("embedder", "a context without vectors has none").into());
+            }
+            (None, found) if !has_vectors => {
+                let has_facts = found.as_ref().is_some_and(|found| found.has_facts) || extractor.is_some();
+                let collection = found.as_ref().map_or_else(own, |found| Ok(found.collection.clone()))?;
+                let wanted = Record { has_facts, ..Record::without_vectors(collection) };
+                if let Some(found) = &found {
+                    found.require(&name, &wanted)?;
+                }
+                wanted
+            }
             (None, None) => {
                 return Err(Kind::NotFound { what: format!("context {:?}", name.as_str()) }.into());
             }
             (None, Some(found)) => Record { has_facts: found.has_facts || extractor.is_some(), ..found },
             (Some(embedder), found) => {
-                let own = || CollectionName::new(name.as_str());
                 let bound = found.as_ref().map(|found| found.collection.clone());
                 let wanted = Record {
                     collection: collection.transpose()?.or(bound).map_or_else(own, Ok)?,

@@ -6,8 +6,9 @@ use std::collections::{BTreeSet, HashSet};
 
 use larder_actors::Result;
 use larder_protocol::documents::{
-    ContextDocument, ContextNode, Document, GetDocumentText, GetNodeHashes, IngestionDecision, IntentSubject,
-    ListContextDocuments, ListContextNodes, ListIntents, ListNodes, Node, NodeScope,
+    ContextDocument, ContextNode, DamagedIntent, Document, DropDamagedIntents, GetDocumentText, GetNodeHashes,
+    IngestionDecision, IntentSubject, ListContextDocuments, ListContextNodes, ListDamagedIntents, ListIntents,
+    ListNodes, Node, NodeScope,
 };
 use larder_protocol::graph::{ListSources, SourceFacts};
 use larder_protocol::limits::PAGE_ROWS_MAX;
@@ -15,7 +16,7 @@ use larder_protocol::vectors::{DeletePoints, ListPoints, PointFields};
 use larder_protocol::{Class, DocumentId, Error as Kind, NodeId, PointId, SourceId};
 
 use super::journal::Committed;
-use super::prepare::{Belonging, SOURCE_PREFIX, Source, text};
+use super::prepare::{Belonging, Prepared, SOURCE_PREFIX, Source, text};
 use super::{Context, subjects};
 
 /// Rows that are read at once.
@@ -49,10 +50,16 @@ pub enum ContextIssue {
         /// Which.
         document: DocumentId,
     },
-    /// An intent whose process is dead, or that this process could not finish.
+    /// An intent whose process is dead, or that this process could not finish: a store cannot follow, or what is to be done is
+    /// damaged.
     OpenIntent {
         /// About what.
         subject: IntentSubject,
+    },
+    /// What was begun cannot be known for certain, since its record is damaged.
+    DamagedIntent {
+        /// About what, as it stands there. `None`: what stands there can be no name.
+        subject: Option<IntentSubject>,
     },
 }
 
@@ -68,6 +75,12 @@ impl std::fmt::Display for ContextIssue {
                 write!(f, "the document {:?} was put by itself since it was ingested", document.as_str())
             }
             Self::OpenIntent { subject } => write!(f, "what was begun on {subject} is not finished"),
+            Self::DamagedIntent { subject: Some(subject) } => {
+                write!(f, "the record of what was begun on {subject} is damaged")
+            }
+            Self::DamagedIntent { subject: None } => {
+                f.write_str("the record of what was begun on something is damaged")
+            }
         }
     }
 }
@@ -112,11 +125,16 @@ impl Context {
             _ => true,
         });
         issues.extend(after.given_up.into_iter().map(|subject| ContextIssue::OpenIntent { subject }));
+        let damaged = self.damaged_intents().await?;
+        issues.extend(damaged.into_iter().map(|intent| ContextIssue::DamagedIntent { subject: intent.subject }));
         Ok(issues.into_iter().collect())
     }
 
     /// Merges the context's nodes and the collection's points, both in the order of their ids.
     async fn look_at_points(&self, issues: &mut BTreeSet<ContextIssue>) -> Result<()> {
+        if !self.inner.record.has_vectors() {
+            return Ok(());
+        }
         let (mut nodes, mut points) = (Nodes::new(self), Points::new(self));
         let (mut node, mut point) = (nodes.next().await?, points.next().await?);
         loop {
@@ -206,14 +224,23 @@ impl Context {
         }
     }
 
+    async fn damaged_intents(&self) -> Result<Vec<DamagedIntent>> {
+        self.send(ListDamagedIntents { context: self.inner.name.clone(), limit: PAGE_ROWS }).await
+    }
+
     /// Mends what [`check`](Self::check) finds; answers what was found. What was begun is finished, points without a node go,
     /// documents that lack points or were changed are embedded again as they are, and sources that are no node go.
     ///
+    /// What was begun and is damaged is done again from the documents as they are stored: from one where it is known which, and
+    /// from all of the context where it is not. A forget whose record is damaged is not done; its document is whole again.
+    ///
     /// # Errors
-    /// As for an ingest and a forget; [`Refused`](Kind::Refused) where something must be embedded and there is no embedder.
+    /// As for an ingest and a forget; [`Refused`](Kind::Refused) where something must be embedded and there is no embedder, or facts
+    /// must be found and there is no extractor.
     pub async fn repair(&self) -> Result<Vec<ContextIssue>> {
         self.recover().await?;
         let found = self.check().await?;
+        self.redo_damaged().await?;
         let mut documents = BTreeSet::new();
         let mut sources = Vec::new();
         for issue in found.iter().cloned() {
@@ -228,7 +255,8 @@ impl Context {
                 ContextIssue::OrphanedSource { source } => {
                     sources.push(SourceFacts { source, relations: Vec::new() });
                 }
-                ContextIssue::OpenIntent { .. } => {}
+                ContextIssue::OpenIntent { subject } => self.redo(subject).await?,
+                ContextIssue::DamagedIntent { .. } => {}
             }
         }
         for document in documents {
@@ -240,28 +268,59 @@ impl Context {
 
     /// Ingests a document again as it is stored; forgets one that is not in this context.
     async fn mend(&self, id: DocumentId) -> Result<()> {
-        let found = self.members(id.as_str(), None, 1).await?.into_iter().find(|member| member.document.id == id);
-        let Some(member) = found else { return self.forget(&id).await.map(drop) };
-        let ContextDocument { document: stored, owner, session, .. } = member;
-        let text = self.send(GetDocumentText { id: id.clone() }).await?;
-        let document = Document { id: id.clone(), text, fingerprint: stored.fingerprint, metadata: stored.metadata };
-        let nodes = self.all_nodes(&id).await?;
-        if nodes.iter().any(|node| self::text(node).is_some()) {
-            self.embedder()?;
-        }
-        let source = Source { document, nodes, decision: IngestionDecision::Retry };
-        let belonging = Belonging { owner, session };
-        let ready = match self.prepare(vec![source], &belonging).await?.pop() {
-            Some(Ok(ready)) => ready,
-            Some(Err((_, cause))) => {
-                return Err(Kind::Computation { producer: self.inner.record.model.clone(), cause }.into());
-            }
-            None => return Ok(()),
-        };
+        let Some(ready) = self.prepare_stored(&id).await? else { return self.forget(&id).await.map(drop) };
         match self.commit(vec![ready]).await?.pop() {
             Some(Committed::Refused(refused)) => Err(refused.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Returns everything that is to be told of a document as it is stored; `None`: it is none of this context's.
+    ///
+    /// # Errors
+    /// [`Refused`](Kind::Refused) where there is no embedder, or no extractor: what they say is not to be lost for it.
+    pub(super) async fn prepare_stored(&self, id: &DocumentId) -> Result<Option<Prepared>> {
+        let found = self.members(id.as_str(), None, 1).await?.into_iter().find(|member| member.document.id == *id);
+        let Some(ContextDocument { document: stored, owner, session, .. }) = found else { return Ok(None) };
+        let text = self.send(GetDocumentText { id: id.clone() }).await?;
+        let document = Document { id: id.clone(), text, fingerprint: stored.fingerprint, metadata: stored.metadata };
+        let nodes = self.all_nodes(id).await?;
+        if nodes.iter().any(|node| self::text(node).is_some()) {
+            self.require_embedder()?;
+        }
+        if self.inner.record.has_facts && self.inner.extractor.is_none() && !nodes.is_empty() {
+            let (what, reason) = (format!("facts of document {:?}", id.as_str()), "it was opened without an extractor");
+            return Err(Kind::Refused { what, reason: reason.to_owned() }.into());
+        }
+        let source = Source { document, nodes, decision: IngestionDecision::Retry };
+        match self.prepare(vec![source], &Belonging { owner, session }).await?.pop() {
+            Some(Err((_, cause))) => Err(Kind::Computation { producer: self.inner.record.model.clone(), cause }.into()),
+            ready => Ok(ready.and_then(Result::ok)),
+        }
+    }
+
+    /// Does again what damaged records may have been about, which may be any document, and drops them.
+    async fn redo_damaged(&self) -> Result<()> {
+        let damaged = self.damaged_intents().await?;
+        if !damaged.is_empty() {
+            let mut after = None;
+            loop {
+                let page = self.members("", after.take(), PAGE_ROWS).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.document.id.clone());
+                for id in page.into_iter().map(|member| member.document.id) {
+                    let subject = IntentSubject::Document(id.clone());
+                    if damaged.iter().any(|intent| intent.subject.as_ref() == Some(&subject)) {
+                        self.redo_unread(id).await?;
+                    } else {
+                        self.mend(id).await?;
+                    }
+                }
+            }
+        }
+        // Always: a part of a payload may have lost its intent, and be all that is left of it.
+        let ids = damaged.into_iter().map(|intent| intent.id).collect();
+        self.send(DropDamagedIntents { ids }).await.map(drop)
     }
 
     async fn all_nodes(&self, document: &DocumentId) -> Result<Vec<Node>> {

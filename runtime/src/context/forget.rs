@@ -14,7 +14,7 @@ use larder_protocol::vectors::DeletePointsByDocument;
 use larder_protocol::{Class, ContextName, DocumentId, SessionId, StoreName};
 
 use super::Context;
-use super::journal::{Patience, Target, unfinished};
+use super::journal::{OnDamage, Patience, Target, unfinished};
 use super::prepare::{check_owner, source_of, tag, text};
 use crate::handles::embed_cache::Model;
 
@@ -141,7 +141,7 @@ impl Context {
                 }
                 Some(Beginning::Refused(refused)) => return Err(refused.into()),
                 _ => {
-                    if !self.finish_open(subject).await? {
+                    if !self.finish_open(subject, OnDamage::Strip).await? {
                         patience.pause(self).await?;
                     }
                 }
@@ -188,11 +188,13 @@ impl Context {
         let what = IntentSubject::Document(document.clone()).to_string();
         let message =
             DeletePointsByDocument { collection: target.record.collection.clone(), document: document.clone() };
-        match self.send(message).await {
-            Ok(count) => receipt.points += count,
-            // Nobody has made it yet, or somebody dropped it.
-            Err(error) if error.class() == Class::NotFound => {}
-            Err(error) => return Err(unfinished(&what, StoreName::Vectors, &error)),
+        if target.record.has_vectors() {
+            match self.send(message).await {
+                Ok(count) => receipt.points += count,
+                // Nobody has made it yet, or somebody dropped it.
+                Err(error) if error.class() == Class::NotFound => {}
+                Err(error) => return Err(unfinished(&what, StoreName::Vectors, &error)),
+            }
         }
         let cache = self.inner.larder.embed_cache();
         let failed = |error| unfinished(&what, StoreName::EmbedCache, &error);
@@ -205,7 +207,9 @@ impl Context {
                 let page = self.send(ListNodes { scope, filter: None, after: after.take(), limit: PAGE_ROWS }).await?;
                 let keys: Vec<CacheKey> =
                     page.nodes.iter().filter_map(|stored| text(&stored.node)).map(|text| model.key(text)).collect();
-                receipt.embeddings += cache.remove_keys(keys).await.map_err(failed)?;
+                if target.record.has_vectors() {
+                    receipt.embeddings += cache.remove_keys(keys).await.map_err(failed)?;
+                }
                 if target.record.has_facts {
                     let sources = page.nodes.iter().filter_map(|stored| source_of(&stored.node.id).ok());
                     let sources = sources.map(|source| SourceFacts { source, relations: Vec::new() }).collect();
@@ -220,8 +224,10 @@ impl Context {
                 }
             }
         }
-        // Of passages that it had before, too.
-        receipt.embeddings += cache.remove_tagged(tag(&target.name, document)?).await.map_err(failed)?;
+        if target.record.has_vectors() {
+            // Of passages that it had before, too.
+            receipt.embeddings += cache.remove_tagged(tag(&target.name, document)?).await.map_err(failed)?;
+        }
         Ok(())
     }
 

@@ -208,7 +208,7 @@ impl<'a> ContextIngestion<'a> {
         if let Some(owner) = &belonging.owner {
             check_owner(owner)?;
         }
-        context.embedder()?;
+        context.require_embedder()?;
         let tally = Mutex::new(Tally { report: ContextReport::default(), on_progress });
         let mut seen = HashSet::new();
         let mut in_flight: HashSet<DocumentId> = HashSet::new();
@@ -377,7 +377,7 @@ async fn mark_failed(context: &Context, document: &Document, reason: &str) -> Re
 
 /// Ingests one document, whose failure is an error.
 pub(super) async fn put(context: &Context, document: Document, nodes: Vec<Node>) -> Result<DocumentOutcome> {
-    context.embedder()?;
+    context.require_embedder()?;
     let belonging = Belonging::default();
     let decision = plan(context, std::slice::from_ref(&document), &belonging).await?.pop();
     let decision = decision.unwrap_or(IngestionDecision::Retry);

@@ -55,6 +55,17 @@ struct Work {
     payload: Payload,
 }
 
+/// What is done about an ingest whose payload is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDamage {
+    /// It stays for [`repair`](Context::repair), or the next call about its document: it needs the embedder.
+    Leave,
+    /// It is done again from the document as it is stored.
+    Redo,
+    /// What other stores hold of the document goes, since the document goes next.
+    Strip,
+}
+
 /// Of which context an intent is.
 pub(super) struct Target {
     pub(super) name: ContextName,
@@ -85,13 +96,27 @@ impl Context {
         while !open.is_empty() {
             let held = self.begin(open, &mut committed).await?;
             let mut waits = false;
-            for (_, prepared) in &held {
-                waits |= !self.finish_open(&IntentSubject::Document(prepared.id().clone())).await?;
+            open = Vec::with_capacity(held.len());
+            for (place, prepared) in held {
+                let subject = IntentSubject::Document(prepared.id().clone());
+                // Boxed: it is as large as the rest, and rarely needed.
+                match Box::pin(self.finish_open(&subject, OnDamage::Redo)).await {
+                    Ok(is_finished) => {
+                        waits |= !is_finished;
+                        open.push((place, prepared));
+                    }
+                    // What it was about cannot be done again: this document's failure alone.
+                    Err(error) if matches!(error.class(), Class::Computation | Class::Refused | Class::Corrupt) => {
+                        if let Some(slot) = committed.get_mut(place) {
+                            *slot = Some(Committed::Refused(error.kind().clone()));
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             if waits {
                 patience.pause(self).await?;
             }
-            open = held;
         }
         Ok(committed.into_iter().flatten().collect())
     }
@@ -108,8 +133,8 @@ impl Context {
             Ok(beginnings) => beginnings,
             // It is larger than a request may be: in halves, down to the one that is too large by itself.
             Err(error) if error.class() == Class::InvalidInput => {
-                if open.len() == 1 {
-                    vec![Beginning::Refused(error.kind().clone())]
+                if let [(_, alone)] = open.as_slice() {
+                    vec![Beginning::Refused(too_large(alone.id(), error.kind()))]
                 } else {
                     let rest = open.split_off(open.len() / 2);
                     let mut held = Box::pin(self.begin(open, committed)).await?;
@@ -165,16 +190,20 @@ impl Context {
 
     /// Finishes a subject's open intent, if its holder is dead or gave it up; answers whether there is none any more. The caller
     /// holds the subject.
-    pub(super) async fn finish_open(&self, subject: &IntentSubject) -> Result<bool> {
-        let message = TakeIntent { subject: subject.clone() };
+    pub(super) async fn finish_open(&self, subject: &IntentSubject, on_damage: OnDamage) -> Result<bool> {
+        let message = TakeIntent { subject: subject.clone(), without_payload: false };
         match self.send(message).await? {
             TakenIntent::None => Ok(true),
             TakenIntent::Held => Ok(false),
+            // Boxed, as below: as large as all of an ingest, and rarely needed.
+            TakenIntent::Damaged(intent) => Box::pin(self.finish_damaged(&intent, on_damage)).await,
             TakenIntent::Taken { intent, fencing, payload } => {
                 let target = self.target(&intent.context).await?;
                 match (intent.kind, &intent.subject) {
                     (IntentKind::Ingest, IntentSubject::Document(document)) => {
-                        let payload = Payload::decode(&payload).map_err(|_| damaged(&intent))?;
+                        let Ok(payload) = Payload::decode(&payload) else {
+                            return Box::pin(self.finish_damaged(&intent, on_damage)).await;
+                        };
                         let document = document.clone();
                         let intent = BegunIntent { id: intent.id, fencing, leaving: intent.leaving };
                         self.follow(&target, vec![Work { intent, document, payload }]).await?;
@@ -187,6 +216,52 @@ impl Context {
                 Ok(true)
             }
         }
+    }
+
+    /// Finishes an ingest whose payload is damaged; answers whether there is no intent any more.
+    async fn finish_damaged(&self, intent: &Intent, on_damage: OnDamage) -> Result<bool> {
+        let IntentSubject::Document(document) = &intent.subject else { return Ok(false) };
+        let payload = match on_damage {
+            OnDamage::Leave => return Ok(false),
+            // Its embedder is another one.
+            OnDamage::Redo if intent.context != self.inner.name => return Err(damaged(intent)),
+            OnDamage::Redo => self.prepare_stored(document).await?.map(|ready| ready.payload).unwrap_or_default(),
+            OnDamage::Strip => Payload::default(),
+        };
+        match self.send(TakeIntent { subject: intent.subject.clone(), without_payload: true }).await? {
+            TakenIntent::None => Ok(true),
+            TakenIntent::Held | TakenIntent::Damaged(_) => Ok(false),
+            TakenIntent::Taken { intent, fencing, .. } => {
+                let target = self.target(&intent.context).await?;
+                let intent = BegunIntent { id: intent.id, fencing, leaving: intent.leaving };
+                self.follow(&target, vec![Work { intent, document: document.clone(), payload }]).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Does what an open intent says, from its document as it is stored where the payload is damaged.
+    pub(super) async fn redo(&self, subject: IntentSubject) -> Result<()> {
+        let patience = Patience::new(self.inner.options.wait_max);
+        let held = self.hold(std::slice::from_ref(&subject), &patience).await?;
+        let context = self.clone();
+        let finish = async move {
+            let _held = held;
+            context.finish_open(&subject, OnDamage::Redo).await
+        };
+        self.in_task(finish).await.map(drop)
+    }
+
+    /// Tells the other stores of a document as it is stored, whose intent cannot be read: it keeps others from the document.
+    pub(super) async fn redo_unread(&self, document: DocumentId) -> Result<()> {
+        let Some(ready) = self.prepare_stored(&document).await? else { return Ok(()) };
+        let context = self.clone();
+        self.in_task(async move {
+            let (what, target) = (IntentSubject::Document(document.clone()).to_string(), context.own_target());
+            let points = DocumentPoints { document, points: ready.payload.points, keep: ready.payload.keep };
+            context.tell(&target, &what, vec![points], ready.payload.facts).await
+        })
+        .await
     }
 
     /// Tells the other stores of ingests that are committed, and finishes them.
@@ -210,9 +285,20 @@ impl Context {
             sources.extend(facts);
             documents.push(DocumentPoints { document, points, keep });
         }
-        self.put_points(target, documents).await.map_err(|error| unfinished(&what, StoreName::Vectors, &error))?;
-        self.put_facts(sources).await.map_err(|error| unfinished(&what, StoreName::Graph, &error))?;
+        self.tell(target, &what, documents, sources).await?;
         self.finish(intents).await.map_err(|error| unfinished(&what, StoreName::Documents, &error)).map(drop)
+    }
+
+    /// Brings the other stores to what a commit decided.
+    async fn tell(
+        &self,
+        target: &Target,
+        what: &str,
+        documents: Vec<DocumentPoints>,
+        sources: Vec<SourceFacts>,
+    ) -> Result<()> {
+        self.put_points(target, documents).await.map_err(|error| unfinished(what, StoreName::Vectors, &error))?;
+        self.put_facts(sources).await.map_err(|error| unfinished(what, StoreName::Graph, &error)).map(drop)
     }
 
     pub(super) async fn finish(
@@ -224,6 +310,9 @@ impl Context {
 
     /// Makes documents' points these, in as few writes as their size allows.
     async fn put_points(&self, target: &Target, documents: Vec<DocumentPoints>) -> Result<()> {
+        if !target.record.has_vectors() {
+            return Ok(());
+        }
         let queue_bytes = self.inner.larder.settings().vectors.common.queue_bytes_max;
         let bytes_max = BYTES_AT_ONCE.min(queue_bytes / 4);
         let (mut some, mut bytes, mut count) = (Vec::new(), 0, 0);
@@ -325,6 +414,20 @@ impl Patience {
     }
 }
 
+/// Names the document, and the setting, where it is a request's size that is refused.
+fn too_large(document: &DocumentId, refused: &Kind) -> Kind {
+    match refused {
+        Kind::TooLarge { what, bytes, bytes_max } if what == "request" => {
+            let what = format!(
+                "document {:?} with its nodes and embeddings, which go in one request (`documents.common.queue_bytes_max`),",
+                document.as_str()
+            );
+            Kind::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max }
+        }
+        other => other.clone(),
+    }
+}
+
 fn too_late() -> Error {
     let doing = "waiting for somebody else's work on the same document".to_owned();
     Kind::DeadlineExceeded { store: StoreName::Documents, doing, written: Written::NotApplied }.into()
@@ -346,6 +449,10 @@ pub(super) fn unfinished(what: &str, store: StoreName, error: &Error) -> Error {
 }
 
 fn damaged(intent: &Intent) -> Error {
-    let detail = format!("the payload of the intent on {} cannot be read", intent.subject);
+    let detail = format!(
+        "what was begun on {} is damaged, and done again by `repair()` of the context {:?}, opened with its embedder",
+        intent.subject,
+        intent.context.as_str()
+    );
     Kind::Corrupt { store: StoreName::Documents, detail, written: Written::NotApplied }.into()
 }

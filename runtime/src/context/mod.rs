@@ -147,6 +147,11 @@ impl Context {
         self.inner.larder.in_task(work).await.unwrap_or_else(|| Err(over()))
     }
 
+    /// Refuses to work on texts that cannot be embedded and should be.
+    fn require_embedder(&self) -> Result<(), Kind> {
+        if self.inner.record.has_vectors() { self.embedder().map(drop) } else { Ok(()) }
+    }
+
     fn embedder(&self) -> Result<&Arc<dyn AnyEmbedder>, Kind> {
         self.inner.embedder.as_ref().ok_or_else(|| Kind::Refused {
             what: format!("context {:?}", self.inner.name.as_str()),

@@ -1,4 +1,6 @@
 //! What an ingest's intent holds: everything that other stores are to be told, so that it can be told again.
+//!
+//! Always true: each part says how many there are, so that one that is lost is missed.
 
 use bytes::Bytes;
 use larder_protocol::codec::{Codec, decode, encode};
@@ -25,30 +27,54 @@ pub(super) struct Payload {
     pub(super) facts: Vec<SourceFacts>,
 }
 
+/// A part of a payload.
+#[derive(Deserialize)]
+struct Part {
+    part_count: usize,
+    payload: Payload,
+}
+
 /// The same, borrowed.
 #[derive(Serialize)]
-struct Part<'a> {
+struct PartRef<'a> {
+    part_count: usize,
+    payload: PayloadRef<'a>,
+}
+
+#[derive(Default, Serialize)]
+struct PayloadRef<'a> {
     points: &'a [Point],
     keep: &'a [PointId],
     facts: &'a [SourceFacts],
 }
 
 impl Payload {
-    /// Returns the payload as parts, each of a bounded size; none where there is nothing to tell.
+    /// Returns the payload as parts, each of a bounded size; one where there is nothing to tell.
     pub(super) fn encode(&self) -> Result<Vec<Bytes>, Kind> {
-        let points = self.points.chunks(PART_POINTS).map(|points| Part { points, keep: &[], facts: &[] });
-        let keep = self.keep.chunks(PART_ITEMS).map(|keep| Part { points: &[], keep, facts: &[] });
-        let facts = self.facts.chunks(PART_ITEMS).map(|facts| Part { points: &[], keep: &[], facts });
-        points.chain(keep).chain(facts).map(|part| encode(Codec::default(), &part)).collect()
+        let nothing = PayloadRef::default;
+        let points = self.points.chunks(PART_POINTS).map(|points| PayloadRef { points, ..nothing() });
+        let keep = self.keep.chunks(PART_ITEMS).map(|keep| PayloadRef { keep, ..nothing() });
+        let facts = self.facts.chunks(PART_ITEMS).map(|facts| PayloadRef { facts, ..nothing() });
+        let mut parts: Vec<PayloadRef<'_>> = points.chain(keep).chain(facts).collect();
+        if parts.is_empty() {
+            parts.push(nothing());
+        }
+        let part_count = parts.len();
+        parts.into_iter().map(|payload| encode(Codec::default(), &PartRef { part_count, payload })).collect()
     }
 
     pub(super) fn decode(parts: &[Bytes]) -> Result<Self, Kind> {
         let mut whole = Self::default();
+        let mut part_counts = Vec::with_capacity(parts.len());
         for part in parts {
-            let part: Self = decode(part, PART_BYTES_MAX)?;
-            whole.points.extend(part.points);
-            whole.keep.extend(part.keep);
-            whole.facts.extend(part.facts);
+            let Part { part_count, payload } = decode(part, PART_BYTES_MAX)?;
+            part_counts.push(part_count);
+            whole.points.extend(payload.points);
+            whole.keep.extend(payload.keep);
+            whole.facts.extend(payload.facts);
+        }
+        if parts.is_empty() || part_counts.iter().any(|count| *count != parts.len()) {
+            return Err(Kind::invalid("payload of an intent", "parts of it are not there"));
         }
         Ok(whole)
     }
@@ -79,6 +105,13 @@ mod tests {
         let parts = payload.encode().unwrap();
         assert_eq!(parts.len(), 4);
         assert_eq!(Payload::decode(&parts).unwrap(), payload);
-        assert!(Payload::default().encode().unwrap().is_empty());
+        for lost in 0..parts.len() {
+            let rest: Vec<Bytes> =
+                parts.iter().enumerate().filter(|(n, _)| *n != lost).map(|(_, part)| part.clone()).collect();
+            assert!(Payload::decode(&rest).is_err(), "part {lost} is not missed");
+        }
+        let nothing = Payload::default().encode().unwrap();
+        assert_eq!(Payload::decode(&nothing).unwrap(), Payload::default());
+        assert!(Payload::decode(&[]).is_err());
     }
 }

@@ -141,8 +141,14 @@ impl Context {
         } else {
             (0..source.nodes.len()).collect()
         };
-        let embedded = changed.iter().copied().filter(|place| source.nodes.get(*place).and_then(text).is_some());
+        let is_embedded = |place: &usize| self.has_point(source.nodes.get(*place));
+        let embedded = changed.iter().copied().filter(is_embedded);
         Ok(Draft { embedded: embedded.collect(), changed, source })
+    }
+
+    /// Tells whether a node has a point: one with a text, in a context that has vectors.
+    fn has_point(&self, node: Option<&Node>) -> bool {
+        self.inner.record.has_vectors() && node.and_then(text).is_some()
     }
 
     /// Embeds all documents together, and where that fails each by itself.
@@ -282,7 +288,8 @@ impl Context {
             points.push(self.point(document, node, vector).map_err(shown)?);
         }
         let changed: HashSet<usize> = draft.changed.iter().copied().collect();
-        let kept = nodes.iter().enumerate().filter(|(place, node)| !changed.contains(place) && text(node).is_some());
+        let is_kept = |(place, node): &(usize, &Node)| !changed.contains(place) && self.has_point(Some(node));
+        let kept = nodes.iter().enumerate().filter(is_kept);
         let keep = kept.map(|(_, node)| PointId::new(&node.id)).collect::<Result<_, Kind>>().map_err(shown)?;
         let facts = self.facts(draft).await?;
         let payload = Payload { points, keep, facts };

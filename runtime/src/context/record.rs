@@ -13,13 +13,15 @@ use crate::larder::Larder;
 const KIND: &str = "larder.context";
 /// What its id begins with.
 const PREFIX: &str = "larder.context/";
+/// The model of a context that has no vectors.
+const NO_MODEL: &str = "none";
 
 /// What a context is bound to. It is part of the file format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The vectors' collection.
     pub(super) collection: CollectionName,
-    /// Components of each vector.
+    /// Components of each vector; 0 where there are none.
     pub(super) dimensions: usize,
     /// How vectors are compared.
     pub(super) metric: Metric,
@@ -41,8 +43,20 @@ impl Record {
         larder.ask(PutIndexRecord { id: id(name)?, kind: KIND.to_owned(), content }).await.map(drop)
     }
 
+    /// Returns the binding of a context that has no vectors.
+    pub(super) fn without_vectors(collection: CollectionName) -> Self {
+        Self { collection, dimensions: 0, metric: Metric::default(), model: NO_MODEL.to_owned(), has_facts: false }
+    }
+
+    pub(super) fn has_vectors(&self) -> bool {
+        self.dimensions > 0
+    }
+
     /// Makes the vectors' collection, or checks that the one that is there is like this.
     pub(super) async fn open_collection(&self, larder: &Larder) -> Result<()> {
+        if !self.has_vectors() {
+            return Ok(());
+        }
         let Self { collection, dimensions, metric, .. } = self.clone();
         larder.ask(OpenCollection { collection, dimensions, metric }).await.map(drop)
     }

@@ -5,6 +5,7 @@ use larder_actors::Result;
 use larder_protocol::documents::{Intent, ListIntents};
 use larder_protocol::limits::PAGE_ROWS_MAX;
 
+use super::journal::OnDamage;
 use super::{Context, subjects};
 
 /// Intents that are finished at once, so that they share their commits.
@@ -12,7 +13,8 @@ const AT_ONCE: usize = 16;
 
 impl Context {
     /// Finishes every open intent of this context whose process is dead, or that this process could not finish before; answers how
-    /// many. [`open`](super::ContextBuilder::open) does it by itself.
+    /// many. [`open`](super::ContextBuilder::open) does it by itself. One that is damaged stays, for [`repair`](Self::repair) or the
+    /// next call about its document; [`check`](Self::check) tells of it.
     ///
     /// # Errors
     /// [`Unfinished`](larder_protocol::Error::Unfinished) when a store still cannot follow.
@@ -46,7 +48,7 @@ impl Context {
         let Some(_held) = subjects::try_hold(&self.inner.larder, std::slice::from_ref(&intent.subject)) else {
             return Ok(false);
         };
-        self.finish_open(&intent.subject).await
+        self.finish_open(&intent.subject, OnDamage::Leave).await
     }
 
     /// Lists open intents of this context.

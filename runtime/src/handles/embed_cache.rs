@@ -296,7 +296,7 @@ impl EmbedCache {
     /// # Errors
     /// When the store cannot be written.
     pub async fn remove_model(&self, model: impl AsModel) -> Result<u64> {
-        let producer = model.as_model()?.into_owned();
+        let producer = Producer::clone(&*model.as_model()?);
         self.remove_produced(producer).await
     }
 

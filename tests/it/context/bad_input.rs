@@ -149,19 +149,39 @@ async fn fact_that_cannot_be_told_is_left_out() {
     assert_eq!(context.check().await.unwrap(), []);
 }
 
-/// Larger than a request may be by default: refused, and neither in part nor for ever.
+/// Larger than a request may be by default: refused with its size and the setting, and neither in part nor for ever.
 #[tokio::test]
-async fn document_of_100_megabytes_fails_with_its_size() {
-    let larder = Larder::temporary().await.unwrap();
-    let context = larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
+async fn document_of_100_megabytes_fails_with_its_size_and_is_taken_where_that_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let open =
+        async |larder: &Larder| larder.context("notes").embedder(Testing::default()).uncached().open().await.unwrap();
+    let context = open(&larder).await;
     let text = "word ".repeat(200_000);
+    let says = ["is too large", "67108864", "documents.common.queue_bytes_max"];
     let refused = context.put(document("text", 1).with_text(text.repeat(100)), []).await;
-    assert_refused(refused, Class::InvalidInput, &["request is too large"]);
+    assert_refused(refused, Class::InvalidInput, &[&says[..], &["document \"text\""]].concat());
     let nodes = pieces("nodes", (0..100).map(|n| format!("{n} {text}")));
-    let refused = within(context.put(document("nodes", 1), nodes)).await;
-    assert_refused(refused, Class::InvalidInput, &["request is too large"]);
-    context.put(document("small", 1), pieces("small", ["served"])).await.unwrap();
-    assert_none(&disagreements(&context, &Corpus::from([("small".to_owned(), pieces("small", ["served"]))])).await);
+    let refused = within(context.put(document("nodes", 1), nodes.clone())).await;
+    assert_refused(refused, Class::InvalidInput, &[&says[..], &["document \"nodes\""]].concat());
+    let transform = |source: &Document| {
+        let id = source.id.as_str();
+        Ok::<_, Error>(if id == "nodes" { nodes.clone() } else { pieces(id, ["served"]) })
+    };
+    let report = within(context.ingest(["nodes", "small"].map(|id| document(id, 1))).run(transform)).await.unwrap();
+    assert_eq!((report.inserted, report.failed.len()), (1, 1));
+    assert!(says.iter().all(|part| report.failed[0].1.contains(part)), "{:?}", report.failed);
+    let mut corpus = Corpus::from([("small".to_owned(), pieces("small", ["served"]))]);
+    assert_none(&disagreements(&context, &corpus).await);
+    larder.close().await;
+
+    let builder = Larder::builder(folder.path());
+    let larder = builder.documents(|documents| documents.common.queue_bytes_max = 256 << 20).open().await.unwrap();
+    let context = open(&larder).await;
+    within(context.put(document("nodes", 1), nodes.clone())).await.unwrap();
+    corpus.insert("nodes".to_owned(), nodes);
+    assert_none(&disagreements(&context, &corpus).await);
+    larder.close().await;
 }
 
 /// More points than one message has: they go in slices, and are all there.

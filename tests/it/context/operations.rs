@@ -362,3 +362,31 @@ async fn failed_document_is_as_it_was_and_is_tried_again() {
     context.forget("never").await.unwrap();
     assert!(larder.documents().document("never").await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn context_without_vectors_is_found_by_words_and_facts_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let builder = || larder.context("words").without_vectors().extractor(Uses);
+    let context = builder().open().await.unwrap();
+    let transform = |source: &Document| Ok::<_, larder::Error>(version(source.id.as_str(), 3));
+    let sources = || ["a", "b"].map(|id| document(id, 3));
+    assert_eq!(context.ingest(sources()).run(transform).await.unwrap().inserted, 2);
+    assert_eq!(context.ingest(sources()).run(transform).await.unwrap().unchanged, 2);
+    context.put(document("a", 4), version("a", 4)).await.unwrap();
+    let found = context.retrieve("who uses version4?").k(1).await.unwrap().passages;
+    assert_eq!(found[0].node.id.as_str(), "a#0");
+    assert!(found[0].reasons.iter().all(|reason| !matches!(reason, larder::Reason::Vector { .. })), "{found:?}");
+    assert_eq!(context.check().await.unwrap(), []);
+    assert_eq!(within(context.repair()).await.unwrap(), []);
+    assert!(!folder.path().join("vectors.db").exists(), "a store that nobody needs is not made");
+    let embedded = larder.context("words").embedder(Testing::default()).open().await;
+    assert_refused(embedded, Class::Conflict, &["\"none\" with 0 dimensions"]);
+    let receipt = context.forget("a").await.unwrap();
+    assert_eq!((receipt.documents, receipt.points), (1, 0));
+    open(&larder).await;
+    assert_refused(larder.context("notes").without_vectors().open().await, Class::Conflict, &["\"testing\""]);
+    let both = larder.context("other").without_vectors().embedder(Testing::default()).open().await;
+    assert_refused(both, Class::InvalidInput, &["embedder"]);
+    larder.close().await;
+}

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use larder::protocol::NodeId;
-use larder::protocol::documents::{NodeContent, Relationships};
-use larder::{CheckDepth, Class, Document, Larder, Node};
+use larder::protocol::documents::{ListContextDocuments, ListIntents, NodeContent, Relationships};
+use larder::protocol::{ContextName, NodeId, SessionId, StoreName};
+use larder::{CheckDepth, Class, Document, Failpoint, FailpointAction, HashingEmbedder, Larder, Node};
 
 use super::{document, json};
 use crate::support::damage::{Case, Noticed, each_damaged_column_is_noticed, flip_a_bit_in_every_row};
@@ -47,15 +47,25 @@ fn source() -> Document {
     document("a").with_text("the whole of a").with_fingerprint("one").with_metadata(json(r#"{"owner": "ann"}"#))
 }
 
-/// A document whose newest content failed, with two nodes, its text and an index record.
+/// A document whose newest content failed, with two nodes, its text and an index record; and one of a context, which is begun
+/// and not finished.
 async fn fill(folder: &Path) {
     let larder = Larder::open(folder).await.unwrap();
     let documents = larder.documents();
     documents.put(source(), [full_node("a#0"), full_node("a#1")]).await.unwrap();
     documents.mark_failed(&source().with_fingerprint("two"), "the splitter choked").await.unwrap();
     documents.put_index("tree", "summary", json(r#"{"root": "a#0"}"#)).await.unwrap();
+    let context = larder.context("notes").embedder(HashingEmbedder::new(8)).open().await.unwrap();
+    larder.set_failpoint(StoreName::Vectors, Failpoint::Commit, FailpointAction::Fail, 1_000);
+    let ingestion = context.ingest([document("c")]).owner("ann").session(SessionId::new("s").unwrap());
+    ingestion.run(|_| Ok::<_, larder::Error>(vec![full_node("c#0")])).await.unwrap_err();
     assert!(larder.check(CheckDepth::Full).await.unwrap().findings.is_empty());
     assert!(larder.close().await.is_clean());
+}
+
+fn members() -> ListContextDocuments {
+    let (context, prefix) = (ContextName::new("notes").unwrap(), String::new());
+    ListContextDocuments { context, prefix, owner: None, session: None, after: None, limit: 10 }
 }
 
 #[tokio::test]
@@ -65,11 +75,20 @@ async fn every_damaged_column_is_noticed() {
     let of_document = ["id", "state", "hash", "attempted_hash", "failure", "failure_count", "fingerprint", "metadata"];
     let of_document = of_document.into_iter().chain(["created_ms", "checksum"]);
     let of_index = ["id", "kind", "content", "created_ms", "checksum"];
+    let of_intent = ["key", "context", "subject_kind", "subject", "kind", "leaving", "created_ms", "checksum"];
     let cases: Vec<Case> = NODE_COLUMNS
         .into_iter()
         .map(|column| ("node", column, FIRST, Noticed::OnRead))
         .chain(of_document.map(|column| ("document", column, SOURCE, Noticed::OnRead)))
-        .chain(of_index.map(|column| ("index_record", column, "1", Noticed::OnRead)))
+        .chain(of_index.map(|column| ("index_record", column, "id = 'tree'", Noticed::OnRead)))
+        .chain(["hash", "owner", "session", "checksum"].map(|column| ("ingested", column, "1", Noticed::OnRead)))
+        // Under another context's name, or key, it is another row; what reads of the journal do stands in tests/it/context/damage.rs.
+        .chain(["document_key", "context"].map(|column| ("ingested", column, "1", Noticed::ByCheck)))
+        .chain(of_intent.map(|column| ("intent", column, "1", Noticed::ByCheck)))
+        .chain(
+            ["payload", "checksum", "part", "intent_key"]
+                .map(|column| ("intent_payload", column, "1", Noticed::ByCheck)),
+        )
         .chain(["text", "checksum"].map(|column| ("source_text", column, "1", Noticed::OnRead)))
         .chain([
             ("source_text", "document_key", "1", Noticed::ByCheck),
@@ -84,6 +103,10 @@ async fn every_damaged_column_is_noticed() {
             "node" => vec![documents.nodes("a").limit(10).await.err()],
             "document" => vec![documents.documents().limit(10).await.err()],
             "source_text" => vec![documents.document_text("a").await.err()],
+            "ingested" => vec![larder.ask(members()).await.err()],
+            "intent" | "intent_payload" => {
+                vec![larder.ask(ListIntents { context: None, after: None, limit: 10 }).await.err()]
+            }
             _ => vec![documents.indexes(None, 10).await.err()],
         }
     };

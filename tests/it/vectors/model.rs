@@ -1,9 +1,12 @@
 //! Random upserts, deletes, filters and reopens beside the [`Oracle`]: exact answers are equal bit for bit, in order.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
 use larder::protocol::filter::Filter;
 use larder::{Larder, Metric, Point, VectorCollection, field};
 
-use super::oracle::{Oracle, Random};
+use super::oracle::{Kernel, Oracle, Random, dot};
 use super::{assert_sound, json, point};
 use crate::support::number_from_environment;
 
@@ -109,10 +112,9 @@ async fn compare(random: &mut Random, dimensions: usize, notes: &VectorCollectio
     }
 }
 
-async fn run(dimensions: usize, metric: Metric, seed: u64) {
-    let steps = number_from_environment("LARDER_VECTORS_STEPS", 60);
+async fn run(dimensions: usize, metric: Metric, seed: u64, steps: u64, kernel: Kernel) {
     let folder = tempfile::tempdir().unwrap();
-    let (mut random, mut oracle) = (Random::new(seed), Oracle::new(metric));
+    let (mut random, mut oracle) = (Random::new(seed), Oracle::with_kernel(metric, kernel));
     // A budget for half of the vectors, so that both ways to an exact score are taken.
     let open = || async {
         let bytes = 4 * dimensions * IDS / 2;
@@ -142,6 +144,20 @@ async fn run(dimensions: usize, metric: Metric, seed: u64) {
 async fn exact_answers_are_those_of_comparing_with_every_vector() {
     let seed = number_from_environment("LARDER_SEED", 1);
     for (dimensions, metric) in [(3, Metric::L2), (64, Metric::Cosine), (100, Metric::Dot)] {
-        run(dimensions, metric, seed + dimensions as u64).await;
+        let steps = number_from_environment("LARDER_VECTORS_STEPS", 60);
+        run(dimensions, metric, seed + dimensions as u64, steps, dot).await;
     }
+}
+
+/// What makes the model worth something: it tells kernels apart that differ in the order of a sum, in rounding, or in a component.
+#[tokio::test]
+async fn a_kernel_that_is_broken_is_told_apart() {
+    let in_order: Kernel = |a, b| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    let fused: Kernel = |a, b| a.iter().zip(b).fold(0.0, |sum, (a, b)| a.mul_add(*b, sum));
+    let short: Kernel = |a, b| dot(&a[1..], &b[1..]);
+    for (name, kernel) in [("in order", in_order), ("fused", fused), ("short", short)] {
+        let told = AssertUnwindSafe(run(64, Metric::Cosine, 1, 8, kernel)).catch_unwind().await;
+        assert!(told.is_err(), "{name}");
+    }
+    run(64, Metric::Cosine, 1, 8, dot).await;
 }

@@ -4,16 +4,24 @@ use std::collections::BTreeMap;
 
 use larder::{Metric, Point};
 
+/// An inner product.
+pub(crate) type Kernel = fn(&[f32], &[f32]) -> f32;
+
 /// A collection as a map.
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
     pub(crate) metric: Metric,
+    kernel: Kernel,
     pub(crate) points: BTreeMap<String, Point>,
 }
 
 impl Oracle {
     pub(crate) fn new(metric: Metric) -> Self {
-        Self { metric, points: BTreeMap::new() }
+        Self::with_kernel(metric, dot)
+    }
+
+    pub(crate) fn with_kernel(metric: Metric, kernel: Kernel) -> Self {
+        Self { metric, kernel, points: BTreeMap::new() }
     }
 
     pub(crate) fn upsert(&mut self, points: impl IntoIterator<Item = Point>) {
@@ -37,7 +45,7 @@ impl Oracle {
         }
         let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         let scaled: Vec<f32> = vector.iter().map(|value| value / largest).collect();
-        let length = dot(&scaled, &scaled).sqrt();
+        let length = (self.kernel)(&scaled, &scaled).sqrt();
         scaled.iter().map(|value| value / length).collect()
     }
 
@@ -45,15 +53,15 @@ impl Oracle {
         match self.metric {
             Metric::L2 => {
                 let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-                -dot(&difference, &difference)
+                -(self.kernel)(&difference, &difference)
             }
-            _ => dot(a, b),
+            _ => (self.kernel)(a, b),
         }
     }
 }
 
 /// 32 partial sums, added pairwise.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 32];
     for (index, (a, b)) in a.iter().zip(b).enumerate() {
         sums[index % 32] += a * b;

@@ -87,8 +87,8 @@ impl<T> Memo<T> {
     /// # Errors
     /// When the store cannot be written.
     pub async fn remove<'i, I: Into<Input<'i>>>(&self, inputs: impl IntoIterator<Item = I>) -> Result<u64> {
-        let function = self.function()?;
-        let keys = inputs.into_iter().map(|input| function.key(input)).collect();
+        let hash = self.function()?.to_hash();
+        let keys = inputs.into_iter().map(|input| hash.key(input)).collect();
         self.cache.remove_keys(keys).await
     }
 
@@ -106,8 +106,8 @@ impl<T> Memo<T> {
     /// # Errors
     /// When the store cannot be written.
     pub async fn touch<'i, I: Into<Input<'i>>>(&self, inputs: impl IntoIterator<Item = I>) -> Result<u64> {
-        let function = self.function()?;
-        let keys = inputs.into_iter().map(|input| function.key(input)).collect();
+        let hash = self.function()?.to_hash();
+        let keys = inputs.into_iter().map(|input| hash.key(input)).collect();
         self.cache.touch_keys(keys).await
     }
 
@@ -165,8 +165,9 @@ impl<T: Serialize + DeserializeOwned> Memo<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let function = self.function()?;
+        let hash = function.to_hash();
         let inputs: Vec<I> = inputs.into_iter().collect();
-        let distinct = Distinct::of(inputs.iter().map(|input| function.key(input.clone())));
+        let distinct = Distinct::of(inputs.iter().map(|input| hash.key(input.clone())));
         let resolved = Box::pin(self.cache.resolve(function, distinct.keys.clone(), |missing| {
             let missing = missing.iter().filter_map(|index| inputs.get(*distinct.first.get(*index)?).cloned());
             let computation = compute(missing.collect());

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use larder_protocol::Error as Kind;
-use larder_protocol::embed_cache::Producer;
+use larder_protocol::embed_cache::{CacheKey, Input, Producer, ProducerHash};
 
-/// An embedding model: its name, and the parameters that change what it makes. Made once, it saves checking the name again.
+/// An embedding model: its name, and the parameters that change what it makes. Made once, it saves checking the name, and hashing
+/// it, again.
 ///
 /// # Examples
 /// ```
@@ -16,7 +17,10 @@ use larder_protocol::embed_cache::Producer;
 /// # Ok::<(), larder::ErrorKind>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Model(Producer);
+pub struct Model {
+    producer: Producer,
+    hash: ProducerHash,
+}
 
 impl Model {
     /// Returns a model without parameters.
@@ -24,7 +28,7 @@ impl Model {
     /// # Errors
     /// When the name cannot be used.
     pub fn new(name: impl AsRef<str>) -> Result<Self, Kind> {
-        Producer::model(name).map(Self)
+        Producer::model(name).map(Self::of)
     }
 
     /// Returns the model with parameters, in any form of the program's own: with others, it is another model.
@@ -32,7 +36,16 @@ impl Model {
     /// # Errors
     /// When they are over 4,096 bytes.
     pub fn with_parameters(self, parameters: impl Into<String>) -> Result<Self, Kind> {
-        self.0.with_parameters(parameters).map(Self)
+        self.producer.with_parameters(parameters).map(Self::of)
+    }
+
+    fn of(producer: Producer) -> Self {
+        Self { hash: producer.to_hash(), producer }
+    }
+
+    /// Returns the key of what the model makes of `input`.
+    pub fn key<'a>(&self, input: impl Into<Input<'a>>) -> CacheKey {
+        self.hash.key(input)
     }
 }
 
@@ -40,7 +53,7 @@ impl Deref for Model {
     type Target = Producer;
 
     fn deref(&self) -> &Producer {
-        &self.0
+        &self.producer
     }
 }
 
@@ -50,29 +63,29 @@ pub trait AsModel {
     ///
     /// # Errors
     /// When the name cannot be used.
-    fn as_model(&self) -> Result<Cow<'_, Producer>, Kind>;
+    fn as_model(&self) -> Result<Cow<'_, Model>, Kind>;
 }
 
 impl AsModel for Model {
-    fn as_model(&self) -> Result<Cow<'_, Producer>, Kind> {
-        Ok(Cow::Borrowed(&self.0))
+    fn as_model(&self) -> Result<Cow<'_, Model>, Kind> {
+        Ok(Cow::Borrowed(self))
     }
 }
 
 impl AsModel for str {
-    fn as_model(&self) -> Result<Cow<'_, Producer>, Kind> {
-        Producer::model(self).map(Cow::Owned)
+    fn as_model(&self) -> Result<Cow<'_, Model>, Kind> {
+        Model::new(self).map(Cow::Owned)
     }
 }
 
 impl AsModel for String {
-    fn as_model(&self) -> Result<Cow<'_, Producer>, Kind> {
+    fn as_model(&self) -> Result<Cow<'_, Model>, Kind> {
         self.as_str().as_model()
     }
 }
 
 impl<M: AsModel + ?Sized> AsModel for &M {
-    fn as_model(&self) -> Result<Cow<'_, Producer>, Kind> {
+    fn as_model(&self) -> Result<Cow<'_, Model>, Kind> {
         (**self).as_model()
     }
 }

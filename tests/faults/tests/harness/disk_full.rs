@@ -17,9 +17,9 @@ const CALLERS: u64 = 8;
 /// So many refusals in a row mean that the disk is full for good.
 const REFUSALS: u64 = 12;
 /// Room for more than twice the largest group: eight values of at most 60 kB.
-const BALLAST_BYTES: u64 = 1 << 20;
+pub(crate) const BALLAST_BYTES: u64 = 1 << 20;
 /// A store must serve again within this once there is room.
-const RECOVERY_MAX: Duration = Duration::from_secs(5);
+pub(crate) const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
 /// What was seen over all sizes.
 #[derive(Debug, Default)]
@@ -38,12 +38,12 @@ pub(crate) struct Report {
 }
 
 /// A mounted tmpfs.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(bytes: u64) -> Result<Self, String> {
+    pub(crate) fn mount(bytes: u64) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "larder-faults"]).arg(folder.path());
@@ -54,7 +54,7 @@ impl SmallDisk {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 }
@@ -212,7 +212,7 @@ pub(crate) fn cache() -> Result<u64, String> {
 }
 
 /// Waits for the ballast, which is laid down in the background: without it a failed COMMIT's outcome may stay unknown.
-async fn ballast_is_there(disk: &SmallDisk, larder: &Larder) {
+pub(crate) async fn ballast_is_there(disk: &SmallDisk, larder: &Larder) {
     let ballast = disk.path().join("store/ballast");
     let began = Instant::now();
     while ballast.metadata().map_or(0, |file| file.len()) < BALLAST_BYTES {

@@ -1,13 +1,16 @@
 //! Attacks larder's stores, and proves the harness on raw SQLite: what holds is found to hold, and each control is caught.
 //!
-//! Start at [`main`]; [`stores`] is larder as a workload, [`disk_full`] fills real small disks. Sizes:
-//! `LARDER_POWER_POINTS` (default 300 a sweep of SQLite alone, 100 of larder), `LARDER_FAULT_POINTS` (default 100, 40 of
+//! Start at [`main`]; [`stores`] is larder as a workload, [`contexts`] a context over its stores, [`disk_full`] and
+//! [`context_on_a_full_disk`] fill real small disks. Sizes:
+//! `LARDER_POWER_POINTS` (default 300 a sweep of SQLite alone, 60 of larder, 40 of a context), `LARDER_FAULT_POINTS` (default 100, 40 of
 //! larder) and `LARDER_DISK_SIZES` (default 6); `LARDER_FAULTS_STORES` (default every store with a plan, in one folder);
 //! `LARDER_FAULTS_SEED` (default 1); `LARDER_FAULTS_TRACE=file` keeps the events before the first bad image. A word as
 //! argument runs only the proofs whose name holds it. The full sizes: CONTRIBUTING, "Attack".
 //!
 //! Always true: proofs run one after another, since the VFS belongs to the process; every figure is printed, passed or not.
 
+mod context_on_a_full_disk;
+mod contexts;
 mod disk_full;
 mod stores;
 // The plans of the torture: one way to say what a store's operations are and what they must have left.
@@ -17,6 +20,7 @@ mod plan;
 
 use std::time::Instant;
 
+use contexts::Contexts;
 use larder_faults::Durability;
 use larder_faults::faults::{self, Call, Fault};
 use larder_faults::raw::{Defect, RawWorkload, Synchronous};
@@ -27,7 +31,7 @@ fn main() {
     larder_faults::install();
     println!("SQLite {}", rusqlite::version());
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let proofs: [(&str, fn()); 28] = [
+    let proofs: [(&str, fn()); 34] = [
         ("fault_hits_only_the_chosen_call", fault_hits_only_the_chosen_call),
         ("power_full_loses_nothing", power_full_loses_nothing),
         ("power_full_loses_nothing_with_strict_directories", power_full_loses_nothing_with_strict_directories),
@@ -56,6 +60,12 @@ fn main() {
         ("stores_control_cache_set_aside_is_caught", stores_control_cache_set_aside_is_caught),
         ("disk_full_refuses_and_recovers", disk_full_refuses_and_recovers),
         ("disk_full_cache_reads_and_computes", disk_full_cache_reads_and_computes),
+        ("disk_full_context_is_as_before_or_as_after", disk_full_context_is_as_before_or_as_after),
+        ("disk_full_context_control_lost_journal_is_caught", disk_full_context_control_lost_journal_is_caught),
+        ("context_durable_is_as_before_or_as_after", context_durable_is_as_before_or_as_after),
+        ("context_control_forgotten_syncs_are_caught", context_control_forgotten_syncs_are_caught),
+        ("context_control_early_acknowledgement_is_caught", context_control_early_acknowledgement_is_caught),
+        ("context_control_lost_journal_is_caught", context_control_lost_journal_is_caught),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
@@ -408,4 +418,72 @@ fn disk_full_refuses_and_recovers() {
     assert!(wrong.is_empty());
     assert_eq!(*unknown, 0, "the ballast has room for the marker that settles a failed COMMIT");
     assert!(freed * 100 >= sizes * 95, "deleting must free the store");
+}
+
+fn context_on_full_disks(loses_journal: bool) -> Option<context_on_a_full_disk::Report> {
+    let report = match context_on_a_full_disk::run(size("LARDER_DISK_SIZES", 4), loses_journal) {
+        Ok(report) => report,
+        Err(why) => {
+            println!("context on a full disk: skipped, since no tmpfs can be mounted here: {why}");
+            return None;
+        }
+    };
+    let context_on_a_full_disk::Report { disks, acknowledged, refused, unknown, unfinished, interrupted, wrong } =
+        &report;
+    println!("context on a full disk: disks={disks} acknowledged={acknowledged} refused={refused} unknown={unknown}");
+    println!("  unfinished={unfinished}, disks with an open intent={interrupted}, wrong={}", wrong.len());
+    wrong.iter().take(10).for_each(|what| println!("  {what}"));
+    Some(report)
+}
+
+fn disk_full_context_is_as_before_or_as_after() {
+    let Some(report) = context_on_full_disks(false) else { return };
+    assert!(report.wrong.is_empty());
+    assert!(report.refused > 0, "a disk that refuses nothing is not full");
+    assert!(report.interrupted > 0, "no disk was full between two stores");
+}
+
+fn disk_full_context_control_lost_journal_is_caught() {
+    let Some(report) = context_on_full_disks(true) else { return };
+    assert!(!report.wrong.is_empty());
+}
+
+/// A context opens three files, and recovers by a write.
+fn context_power_points() -> u64 {
+    size("LARDER_POWER_POINTS", 40)
+}
+
+fn context_control_points() -> u64 {
+    control_points().min(context_power_points() / 2)
+}
+
+fn context_durable_is_as_before_or_as_after() {
+    let report = power(context_power_points()).run(&Contexts::new());
+    show("context, durable", &report);
+    assert!(report.is_clean() && report.newest_lost == 0);
+}
+
+fn context_control_forgotten_syncs_are_caught() {
+    let mut sweep = power(context_control_points());
+    sweep.control = PowerControl::ForgetSyncs;
+    let report = sweep.run(&Contexts::new());
+    show("context, durable, on a disk that lies, caught", &report);
+    assert!(!report.is_clean() && report.lost > 0);
+}
+
+fn context_control_early_acknowledgement_is_caught() {
+    let mut sweep = power(context_control_points());
+    sweep.control = PowerControl::AcknowledgeEarly;
+    let report = sweep.run(&Contexts::new());
+    show("context, acknowledgements moved to the beginning, caught", &report);
+    assert!(report.lost > 0 && report.corrupt == 0);
+}
+
+fn context_control_lost_journal_is_caught() {
+    let mut sweep = power(context_control_points());
+    // The journal is also lost between two steps of a recovery, where nothing was cut.
+    sweep.recover_every = 0;
+    let report = sweep.run(&Contexts::new().losing_the_journal());
+    show("context whose journal is lost, caught", &report);
+    assert!(report.torn > 0);
 }

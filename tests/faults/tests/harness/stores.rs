@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use larder::{CheckDepth, Counter, Error, Larder, StoreSettings, StoreState, Written};
+use larder::{CheckDepth, Counter, Error, Larder, Settings, StoreSettings, StoreState, Written};
 use larder_faults::faults;
 use larder_faults::random::Random;
 use larder_faults::{Durability, Finding, History, Op, Outcome, Verdict, Witness, Workload};
@@ -99,6 +99,34 @@ pub(crate) struct Session {
     set_aside: usize,
 }
 
+/// Sets limits so low that every kind of checkpoint and a spilling cache come up within a few steps.
+pub(crate) fn under_attack(settings: &mut Settings, durability: larder::Durability) {
+    let common = |common: &mut StoreSettings| {
+        common.durability = durability;
+        common.cache_bytes = 64 << 10;
+        common.checkpoint.background_frames = 25;
+        common.checkpoint.writer_soft_frames = 80;
+        common.checkpoint.writer_hard_frames = 160;
+        common.checkpoint.idle = Duration::from_millis(5);
+        common.group_messages_max = 12;
+    };
+    // A file of its own that the VFS does not see, and thousands of folders to lay it down in.
+    settings.ballast_bytes = 0;
+    settings.maintenance_interval = Duration::from_millis(10);
+    common(&mut settings.kv.common);
+    common(&mut settings.documents.common);
+    common(&mut settings.chat.common);
+    common(&mut settings.vectors.common);
+    common(&mut settings.graph.common);
+    // So that what an index keeps in the file is written and read.
+    settings.vectors.own.vector_bytes_max = 0;
+    common(&mut settings.embed_cache.common);
+    settings.embed_cache.own.bytes_max = None;
+    settings.embed_cache.own.memory_bytes = 0;
+    // Nothing to load in each of thousands of folders.
+    settings.chat.own.counter = Counter::named("estimate-1").expect("larder's own");
+}
+
 impl Stores {
     /// Returns the stores of these names, which are the plans'.
     pub(crate) fn new(names: &[&'static str], seed: u64, durability: Durability) -> Self {
@@ -133,36 +161,11 @@ impl Stores {
     }
 
     async fn open_larder(&self, folder: &Path) -> Result<Larder, String> {
-        let common = |common: &mut StoreSettings| {
-            common.durability = match self.durability {
-                Durability::Durable => larder::Durability::Durable,
-                Durability::Relaxed => larder::Durability::Relaxed,
-            };
-            // Small, so that every kind of checkpoint and a spilling cache come up within a few steps.
-            common.cache_bytes = 64 << 10;
-            common.checkpoint.background_frames = 25;
-            common.checkpoint.writer_soft_frames = 80;
-            common.checkpoint.writer_hard_frames = 160;
-            common.checkpoint.idle = Duration::from_millis(5);
-            common.group_messages_max = 12;
+        let durability = match self.durability {
+            Durability::Durable => larder::Durability::Durable,
+            Durability::Relaxed => larder::Durability::Relaxed,
         };
-        let builder = Larder::builder(folder).settings(|settings| {
-            // A file of its own that the VFS does not see, and thousands of folders to lay it down in.
-            settings.ballast_bytes = 0;
-            settings.maintenance_interval = Duration::from_millis(10);
-            common(&mut settings.kv.common);
-            common(&mut settings.documents.common);
-            common(&mut settings.chat.common);
-            common(&mut settings.vectors.common);
-            common(&mut settings.graph.common);
-            // So that what an index keeps in the file is written and read.
-            settings.vectors.own.vector_bytes_max = 0;
-            common(&mut settings.embed_cache.common);
-            settings.embed_cache.own.bytes_max = None;
-            settings.embed_cache.own.memory_bytes = 0;
-            // Nothing to load in each of thousands of folders.
-            settings.chat.own.counter = Counter::named("estimate-1").expect("larder's own");
-        });
+        let builder = Larder::builder(folder).settings(|settings| under_attack(settings, durability));
         let builder = if self.is_exclusive { builder.exclusive() } else { builder };
         builder.open().await.map_err(|error| format!("{error:?}"))
     }
