@@ -26,7 +26,7 @@ pub use entities::{
 pub use lookup::{EntityHit, EntityLookup, FindMentions, FindSimilarEntities, LookUpEntities, Mention};
 pub use relations::{
     DeleteRelations, DeleteTriplet, FindRelations, GetRelations, InvalidateRelations, ListSources, RelationPage,
-    RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval, UpsertRelations,
+    RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval, SourceSlice, UpsertRelations,
 };
 pub use traversal::{
     CountGraph, Degree, DescribeSchema, FindNeighborhood, FindNeighbors, FindPaths, FindShortestPath, Follow,

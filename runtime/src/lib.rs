@@ -45,7 +45,7 @@ pub use error::OpenError;
 pub use handles::chat::{Chat, ChatSession, Counted, SummarisedWindow, Window};
 pub use handles::documents::{Documents, Ingestion, IngestionProgress, IngestionReport};
 pub use handles::embed_cache::{AsModel, CacheStatistics, EmbedCache, Memo, Model};
-pub use handles::graph::Graph;
+pub use handles::graph::{Graph, RemovingSource};
 pub use handles::kv::{Codec, Collection, EntryOf, EntryPage, Kv, RawCollection, Scan};
 pub use handles::vectors::{VectorCollection, VectorCollectionBuilder, Vectors};
 pub use larder::{CheckDepth, CheckReport, CloseReport, Finding, Health, Larder, RestoredStore};

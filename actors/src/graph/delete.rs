@@ -30,7 +30,7 @@ pub(super) fn delete_entities(context: &mut Writing<'_>, message: &DeleteEntitie
 pub(super) fn delete(context: &mut Writing<'_>, mut entity: EntityRow) -> Outcome<()> {
     let connection = context.connection;
     for name in names::all(connection, &entity)? {
-        name.delete(connection)?;
+        name.delete(context)?;
     }
     entities::remove_text(connection, entity.key)?;
     embeddings::remove(connection, entity.key)?;
@@ -42,6 +42,7 @@ pub(super) fn delete(context: &mut Writing<'_>, mut entity: EntityRow) -> Outcom
 /// Deletes some rows of entities that are gone for good, and some of what graphs in memory need not be told any more.
 pub(super) fn sweep(context: &mut Writing<'_>, rows_max: usize) -> Outcome<usize> {
     let connection = context.connection;
+    context.memory.known_names().rest();
     let gone: Option<i64> = connection
         .prepare_cached("SELECT key FROM entity WHERE gone_ms IS NOT NULL AND merged_into IS NULL LIMIT 1")?
         .query_row([], |row| row.get(0))
@@ -63,10 +64,20 @@ fn delete_some(connection: &Connection, entity_key: i64, rows_max: usize) -> Out
         )?;
         statement.query_map(params![entity_key, rows_max], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    for key in &keys {
-        relations::delete_rows(connection, *key)?;
+    let mut room = rows_max;
+    for key in keys {
+        room -= delete_past(connection, "key", key, room)?;
+        if room == 0 {
+            return Ok(rows_max);
+        }
+        relations::delete_rows(connection, key)?;
+        room -= 1;
     }
-    if keys.len() < rows_max {
+    // What was a fact of it once, and is another's by now.
+    for end in ["subject", "object"] {
+        room -= delete_past(connection, end, entity_key, room)?;
+    }
+    if room > 0 {
         // What was merged into it goes next; merges that it was part of can no longer be undone.
         let merged = {
             let mut statement =
@@ -79,12 +90,18 @@ fn delete_some(connection: &Connection, entity_key: i64, rows_max: usize) -> Out
             entity.update(connection)?;
         }
         connection.prepare_cached("DELETE FROM merge WHERE from_key = ?1 OR into_key = ?1")?.execute([entity_key])?;
-        connection
-            .prepare_cached("DELETE FROM relation_past WHERE subject = ?1 OR object = ?1")?
-            .execute([entity_key])?;
         connection.prepare_cached("DELETE FROM entity WHERE key = ?1")?.execute([entity_key])?;
+        room -= 1;
     }
-    Ok(keys.len() + 1)
+    Ok(rows_max - room)
+}
+
+/// Deletes some earlier versions of facts by one of their columns, a trusted name; answers how many went.
+fn delete_past(connection: &Connection, column: &str, key: i64, rows_max: usize) -> rusqlite::Result<usize> {
+    let sql = format!(
+        "DELETE FROM relation_past WHERE version IN (SELECT version FROM relation_past WHERE {column} = ?1 LIMIT ?2)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![key, rows_max])
 }
 
 fn forget_touched(connection: &Connection, next: i64, rows_max: usize) -> Outcome<usize> {

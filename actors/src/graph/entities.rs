@@ -73,14 +73,16 @@ pub(super) fn check_properties(properties: Option<&JsonText>) -> Result<()> {
 
 /// Returns properties as they are stored: an object without members is none.
 pub(super) fn stored_properties(properties: &JsonText) -> Option<String> {
-    let is_empty = properties.to_value().as_object().is_some_and(serde_json::Map::is_empty);
+    // They are known to be an object.
+    let is_empty =
+        properties.as_str().trim_start().strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('}'));
     (!is_empty).then(|| properties.as_str().to_owned())
 }
 
 fn upsert_one(context: &mut Writing<'_>, labels: &mut Labels<'_>, new: &NewEntity) -> Outcome<UpsertedEntity> {
     let label_key = labels.intern(&new.label)?;
-    match names::find_named(context.connection, label_key, new.name.as_str())? {
-        Some(found) => update(context, found.entity_key, new),
+    match names::find_named_to_write(context, label_key, new.name.as_str())? {
+        Some(key) => update(context, key, new),
         None => {
             let payload = EntityPayload {
                 description: new.description.clone(),
@@ -102,7 +104,7 @@ pub(super) fn insert(context: &mut Writing<'_>, label_key: i64, name: &str, payl
     let (name, gone_ms, merged_into) = (name.to_owned(), None, None);
     let entity = EntityRow { key, label_key, name, created_ms: now, updated_ms: now, gone_ms, merged_into };
     entity.insert(context.connection, payload)?;
-    Name { name: entity.name.clone(), label_key, entity_key: key, is_alias: false }.put(context.connection)?;
+    Name { name: entity.name.clone(), label_key, entity_key: key, is_alias: false }.put(context)?;
     insert_text(context.connection, &entity, payload)?;
     context.changed("insert", "entity", &key.to_string());
     Ok(key)

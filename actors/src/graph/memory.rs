@@ -16,6 +16,7 @@ use larder_protocol::Label;
 use rusqlite::{Connection, params};
 
 use super::delete::TOUCHED_KEPT;
+use super::known_names::KnownNames;
 use super::lookup::Names;
 use super::names;
 use super::row::{ENTITY, EntityRow, RELATION_CORE, RelationRow, damaged};
@@ -28,6 +29,8 @@ use crate::store::{Failure, Outcome};
 const FOLLOWED_IN_PLACE_MAX: i64 = 16;
 /// From so many writes on, or a quarter of its edges, it is quicker to load it anew.
 const FOLLOWED_MAX: i64 = 50_000;
+/// Names that writes have met take one part in so many of the graph's memory: 32 MiB of 2 GiB, some 400,000 names.
+const KNOWN_NAMES_SHARE: usize = 64;
 /// A graph that was too large is tried again after so many writes.
 const RETRIED_AFTER: i64 = 200_000;
 
@@ -41,6 +44,8 @@ pub struct GraphMemory {
     pub(super) names: Mutex<Option<Names>>,
     pub(super) similar: Mutex<Option<Similar>>,
     labels: Mutex<Arc<HashMap<i64, Label, KeyHash>>>,
+    /// For writes alone.
+    known_names: Mutex<KnownNames>,
 }
 
 /// The graph, if it fits.
@@ -81,13 +86,15 @@ pub(super) struct Seen<'a> {
 
 impl GraphMemory {
     pub(super) fn new(settings: &GraphSettings, is_exclusive: bool) -> Self {
+        let bytes_max = usize::try_from(settings.index_bytes_max).unwrap_or(usize::MAX);
         Self {
             commits: is_exclusive.then(AtomicU64::default),
-            bytes_max: usize::try_from(settings.index_bytes_max).unwrap_or(usize::MAX),
+            bytes_max,
             graph: Mutex::default(),
             names: Mutex::default(),
             similar: Mutex::default(),
             labels: Mutex::default(),
+            known_names: Mutex::new(KnownNames::new(bytes_max / KNOWN_NAMES_SHARE)),
         }
     }
 
@@ -112,6 +119,11 @@ impl GraphMemory {
         *lock(&self.names) = None;
         *lock(&self.similar) = None;
         *lock(&self.labels) = Arc::default();
+    }
+
+    /// Returns the names that writes have met.
+    pub(super) fn known_names(&self) -> MutexGuard<'_, KnownNames> {
+        lock(&self.known_names)
     }
 
     /// Returns the labels that readers have met.

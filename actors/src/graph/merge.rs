@@ -121,7 +121,7 @@ pub(super) fn merge(context: &mut Writing<'_>, message: &MergeEntities) -> Outco
     let names = names::all(connection, &from)?;
     entities::remove_text(connection, from_key)?;
     for name in &names {
-        Name { entity_key: into_key, is_alias: true, ..name.clone() }.put(connection)?;
+        Name { entity_key: into_key, is_alias: true, ..name.clone() }.put(context)?;
     }
     from.gone_ms = Some(context.now.0);
     from.merged_into = Some(into_key);
@@ -168,7 +168,7 @@ pub(super) fn undo(context: &mut Writing<'_>, message: &UndoMerge) -> Outcome<En
     }
     let mut from = EntityRow::require(connection, merge.from_key)?;
     for name in &names {
-        name.put(connection)?;
+        name.put(context)?;
     }
     from.gone_ms = None;
     from.merged_into = None;

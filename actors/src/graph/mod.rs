@@ -12,6 +12,7 @@ mod check;
 mod delete;
 mod embeddings;
 mod entities;
+mod known_names;
 mod labels;
 mod lookup;
 mod memory;

@@ -7,7 +7,8 @@ use larder_protocol::{EntityName, Error as Kind};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::entities;
-use super::labels;
+use super::known_names::Owner;
+use super::labels::{self, Labels};
 use super::row::{EntityPayload, EntityRow, checksum, damaged, entity_id};
 use super::store::Writing;
 use crate::store::Outcome;
@@ -39,8 +40,11 @@ impl Name {
     }
 
     /// Stores the name, in the place of the same one.
-    pub(super) fn put(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection
+    pub(super) fn put(&self, context: &Writing<'_>) -> rusqlite::Result<()> {
+        let owner = Owner { label_key: self.label_key, entity_key: self.entity_key };
+        context.memory.known_names().note_put(context.lineage(), &self.name, owner);
+        context
+            .connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO name (name, label_key, entity_key, is_alias, checksum)
                  VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -49,8 +53,10 @@ impl Name {
         Ok(())
     }
 
-    pub(super) fn delete(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection
+    pub(super) fn delete(&self, context: &Writing<'_>) -> rusqlite::Result<()> {
+        context.memory.known_names().note_delete(&self.name);
+        context
+            .connection
             .prepare_cached("DELETE FROM name WHERE name = ?1 AND label_key = ?2")?
             .execute(params![self.name, self.label_key])?;
         Ok(())
@@ -106,6 +112,60 @@ pub(super) fn find(connection: &Connection, entity: &EntityRef) -> Outcome<Optio
     }
 }
 
+/// What a write finds under a name.
+enum Found {
+    /// At most one entity.
+    Owner(Option<Owner>),
+    /// Several, of different labels.
+    Several(Vec<Name>),
+}
+
+/// Returns what is under a name, without looking at the rows where writes have met it lately.
+fn find_owner(context: &Writing<'_>, name: &str) -> Outcome<Found> {
+    let lineage = context.lineage();
+    if let Some(owner) = context.memory.known_names().get(lineage, name) {
+        return Ok(Found::Owner(owner));
+    }
+    let found = find_any(context.connection, name)?;
+    let owner = match &found[..] {
+        [] => None,
+        [only] => Some(Owner { label_key: only.label_key, entity_key: only.entity_key }),
+        _ => return Ok(Found::Several(found)),
+    };
+    context.memory.known_names().learn(lineage, name, owner);
+    Ok(Found::Owner(owner))
+}
+
+/// Does what [`find_named`] does, for a write.
+pub(super) fn find_named_to_write(context: &Writing<'_>, label_key: i64, name: &str) -> Outcome<Option<i64>> {
+    Ok(match find_owner(context, name)? {
+        Found::Owner(owner) => owner.filter(|owner| owner.label_key == label_key).map(|owner| owner.entity_key),
+        Found::Several(names) => names.iter().find(|name| name.label_key == label_key).map(|name| name.entity_key),
+    })
+}
+
+/// Does what [`find`] does, for a write.
+///
+/// # Errors
+/// As for [`find`].
+pub(super) fn find_to_write(
+    context: &Writing<'_>,
+    labels: &mut Labels<'_>,
+    entity: &EntityRef,
+) -> Outcome<Option<i64>> {
+    match entity {
+        EntityRef::Name { name, label: None } => match find_owner(context, name.as_str())? {
+            Found::Owner(owner) => Ok(owner.map(|owner| owner.entity_key)),
+            Found::Several(_) => find(context.connection, entity),
+        },
+        EntityRef::Name { name, label: Some(label) } => match labels.find(label)? {
+            Some(label_key) => find_named_to_write(context, label_key, name.as_str()),
+            None => Ok(None),
+        },
+        _ => find(context.connection, entity),
+    }
+}
+
 /// Returns the key of the entity that is meant.
 ///
 /// # Errors
@@ -156,11 +216,11 @@ pub(super) fn rename(context: &mut Writing<'_>, message: &RenameEntity) -> Outco
     let label_key = entity.label_key;
     let old = Name { name: entity.name, label_key, entity_key: key, is_alias: true };
     if message.keeps_alias {
-        old.put(connection)?;
+        old.put(context)?;
     } else {
-        old.delete(connection)?;
+        old.delete(context)?;
     }
-    Name { name: name.to_owned(), label_key, entity_key: key, is_alias: false }.put(connection)?;
+    Name { name: name.to_owned(), label_key, entity_key: key, is_alias: false }.put(context)?;
     entity.name = name.to_owned();
     entity.updated_ms = context.now.0;
     entity.update(connection)?;
@@ -179,7 +239,7 @@ pub(super) fn add_alias(context: &mut Writing<'_>, message: &AddAlias) -> Outcom
         Some(_) => return Ok(false),
         None => {}
     }
-    Name { name: alias.to_owned(), label_key: entity.label_key, entity_key: key, is_alias: true }.put(connection)?;
+    Name { name: alias.to_owned(), label_key: entity.label_key, entity_key: key, is_alias: true }.put(context)?;
     entities::changed(context, "update", key)?;
     Ok(true)
 }
@@ -190,7 +250,7 @@ pub(super) fn remove_alias(context: &mut Writing<'_>, message: &RemoveAlias) -> 
     let mut is_removed = false;
     // A merge may have left the same alias under several labels.
     for alias in aliases(connection, key)?.iter().filter(|alias| alias.name == message.alias.as_str()) {
-        alias.delete(connection)?;
+        alias.delete(context)?;
         is_removed = true;
     }
     if is_removed {

@@ -9,12 +9,12 @@ use larder_protocol::graph::{
 use larder_protocol::limits::ANSWER_BYTES_MAX;
 use larder_protocol::{Error as Kind, JsonText, Label, Timestamp};
 use rusqlite::types::Value as Sql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params, params_from_iter};
 
 use super::entities::{self, check_payload, check_properties, stored_properties};
 use super::labels::Labels;
 use super::names;
-use super::row::{EntityPayload, EntityRow, RELATION, RELATION_PAST, RelationRow, relation_id};
+use super::row::{EntityPayload, EntityRow, INSERT_RELATION, RELATION, RELATION_PAST, RelationRow, relation_id};
 use super::sources;
 use super::store::{Reading, Writing};
 use crate::filter::{self, JsonColumn};
@@ -27,9 +27,8 @@ pub(super) fn upsert(context: &mut Writing<'_>, message: &UpsertRelations) -> Ou
     for relation in &message.relations {
         check_new(context, relation)?;
     }
-    let mut labels = Labels::new(context.connection);
-    let mut ends = Ends { creates: message.creates_entities, default_label: Label::new(DEFAULT_LABEL)? };
-    message.relations.iter().map(|relation| upsert_one(context, &mut labels, &mut ends, relation)).collect()
+    let mut upserts = Upserts::new(context.connection, message.creates_entities)?;
+    message.relations.iter().map(|relation| upsert_one(context, &mut upserts, relation)).collect()
 }
 
 /// Checks what the types cannot.
@@ -45,94 +44,93 @@ pub(super) fn check_new(context: &Writing<'_>, relation: &NewRelation) -> Outcom
 /// which entities are meant, and nothing was written.
 pub(super) fn upsert_if_clear(
     context: &mut Writing<'_>,
-    labels: &mut Labels<'_>,
+    upserts: &mut Upserts<'_>,
     new: &NewRelation,
 ) -> Outcome<Option<i64>> {
     // Both are told before either is made: a new entity may make the other's name ambiguous.
     let mut keys = [None; 2];
     for (key, end) in keys.iter_mut().zip([&new.subject, &new.object]) {
-        match names::find(context.connection, end) {
+        match names::find_to_write(context, &mut upserts.labels, end) {
             Ok(None) if matches!(end, EntityRef::Id(_)) => return Ok(None),
             Err(Failure::Refused(Kind::Conflict { .. })) => return Ok(None),
             found => *key = found?,
         }
     }
-    let mut ends = Ends { creates: true, default_label: Label::new(DEFAULT_LABEL)? };
     let [subject, object] = keys;
-    let subject = subject.map_or_else(|| ends.find(context, labels, &new.subject), Ok)?;
-    let object = object.map_or_else(|| ends.find(context, labels, &new.object), Ok)?;
-    Ok(Some(upsert_between(context, labels, subject, object, new)?.id.0.cast_signed()))
+    let subject = subject.map_or_else(|| upserts.end(context, &new.subject), Ok)?;
+    let object = object.map_or_else(|| upserts.end(context, &new.object), Ok)?;
+    Ok(Some(upsert_between(context, upserts, subject, object, new)?.id.0.cast_signed()))
 }
 
-/// How the ends of new relations are found.
-struct Ends {
-    creates: bool,
+/// What the upserts of one message share.
+pub(super) struct Upserts<'a> {
+    labels: Labels<'a>,
+    /// Finds the relation that a new one is the same as.
+    same: CachedStatement<'a>,
+    insert: CachedStatement<'a>,
+    /// Whether ends that are not there are made.
+    creates_ends: bool,
     default_label: Label,
 }
 
-impl Ends {
-    fn find(&mut self, context: &mut Writing<'_>, labels: &mut Labels<'_>, entity: &EntityRef) -> Outcome<i64> {
-        if let EntityRef::Name { name, label: Some(label) } = entity
-            && let Some(label_key) = labels.find(label)?
-            && let Some(found) = names::find_named(context.connection, label_key, name.as_str())?
-        {
-            return Ok(found.entity_key);
-        }
-        match (names::find(context.connection, entity)?, entity) {
+impl<'a> Upserts<'a> {
+    pub(super) fn new(connection: &'a Connection, creates_ends: bool) -> Outcome<Self> {
+        // A merge may leave several; then the oldest counts.
+        let same = connection.prepare_cached(&format!(
+            "SELECT {RELATION} FROM relation
+             WHERE subject = ?1 AND label_key = ?2 AND object = ?3 AND qualifier IS ?4 ORDER BY key LIMIT 1"
+        ))?;
+        let insert = connection.prepare_cached(INSERT_RELATION)?;
+        let default_label = Label::new(DEFAULT_LABEL)?;
+        Ok(Self { labels: Labels::new(connection), same, insert, creates_ends, default_label })
+    }
+
+    fn end(&mut self, context: &mut Writing<'_>, entity: &EntityRef) -> Outcome<i64> {
+        match (names::find_to_write(context, &mut self.labels, entity)?, entity) {
             (Some(key), _) => Ok(key),
-            (None, EntityRef::Name { name, label }) if self.creates => {
-                let label_key = labels.intern(label.as_ref().unwrap_or(&self.default_label))?;
+            (None, EntityRef::Name { name, label }) if self.creates_ends => {
+                let label_key = self.labels.intern(label.as_ref().unwrap_or(&self.default_label))?;
                 entities::insert(context, label_key, name.as_str(), &EntityPayload::default())
             }
             (None, _) => Err(Kind::NotFound { what: entity.to_string() }.into()),
         }
     }
+
+    /// Returns the relation that a new one is the same as.
+    fn find_same(
+        &mut self,
+        (subject, label_key, object): (i64, i64, i64),
+        qualifier: &str,
+    ) -> Outcome<Option<RelationRow>> {
+        let qualifier = (!qualifier.is_empty()).then_some(qualifier);
+        let mut rows = self.same.query(params![subject, label_key, object, qualifier])?;
+        rows.next()?.map(RelationRow::read).transpose()
+    }
 }
 
-fn upsert_one(
-    context: &mut Writing<'_>,
-    labels: &mut Labels<'_>,
-    ends: &mut Ends,
-    new: &NewRelation,
-) -> Outcome<UpsertedRelation> {
-    let subject = ends.find(context, labels, &new.subject)?;
-    let object = ends.find(context, labels, &new.object)?;
-    upsert_between(context, labels, subject, object, new)
+fn upsert_one(context: &mut Writing<'_>, upserts: &mut Upserts<'_>, new: &NewRelation) -> Outcome<UpsertedRelation> {
+    let subject = upserts.end(context, &new.subject)?;
+    let object = upserts.end(context, &new.object)?;
+    upsert_between(context, upserts, subject, object, new)
 }
 
 fn upsert_between(
     context: &mut Writing<'_>,
-    labels: &mut Labels<'_>,
+    upserts: &mut Upserts<'_>,
     subject: i64,
     object: i64,
     new: &NewRelation,
 ) -> Outcome<UpsertedRelation> {
-    let label_key = labels.intern(&new.label)?;
-    match find_same(context.connection, subject, label_key, object, &new.qualifier)? {
+    let triple = (subject, upserts.labels.intern(&new.label)?, object);
+    match upserts.find_same(triple, &new.qualifier)? {
         Some(old) => update(context, old, new),
-        None => insert(context, (subject, label_key, object), new),
+        None => insert(context, upserts, triple, new),
     }
-}
-
-/// Returns the relation that a new one is the same as. A merge may leave several; then the oldest counts.
-fn find_same(
-    connection: &Connection,
-    subject: i64,
-    label_key: i64,
-    object: i64,
-    qualifier: &str,
-) -> Outcome<Option<RelationRow>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {RELATION} FROM relation
-         WHERE subject = ?1 AND label_key = ?2 AND object = ?3 AND qualifier IS ?4 ORDER BY key LIMIT 1"
-    ))?;
-    let qualifier = (!qualifier.is_empty()).then_some(qualifier);
-    let mut rows = statement.query(params![subject, label_key, object, qualifier])?;
-    rows.next()?.map(RelationRow::read).transpose()
 }
 
 fn insert(
     context: &mut Writing<'_>,
+    upserts: &mut Upserts<'_>,
     (subject, label_key, object): (i64, i64, i64),
     new: &NewRelation,
 ) -> Outcome<UpsertedRelation> {
@@ -149,7 +147,7 @@ fn insert(
         superseded: None,
         properties: new.properties.as_ref().and_then(stored_properties),
     };
-    relation.insert(context.connection)?;
+    relation.insert(&mut upserts.insert)?;
     sources::add(context.connection, key, &new.sources)?;
     context.changed("insert", "relation", &key.to_string());
     Ok(UpsertedRelation { id: relation_id(key), outcome: Became::Inserted })

@@ -5,13 +5,14 @@
 use larder_protocol::graph::{Entity, EntityId, EntitySummary, Relation, RelationId, Validity};
 use larder_protocol::{EntityName, Error as Kind, JsonText, StoreName, Timestamp, Written};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Statement, params};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::labels::Labels;
 use crate::store::{Failure, Outcome, decoded};
 
-/// Hashes numbers and texts, so that a byte that moves from one to the other is noticed, and a missing part is no empty one.
+/// Hashes numbers and texts, so that a byte that moves from one to the other is noticed, and a missing part is no empty one. 32
+/// bits: a row has a few dozen bytes, and there are millions; damage passes once in four thousand million times.
 pub(super) fn checksum(numbers: &[Option<i64>], texts: &[Option<&str>]) -> i64 {
     let mut hash = Xxh3::new();
     for number in numbers {
@@ -19,7 +20,13 @@ pub(super) fn checksum(numbers: &[Option<i64>], texts: &[Option<&str>]) -> i64 {
         hash.update(&number.unwrap_or(0).to_le_bytes());
     }
     let next = |seed, part: &Option<&str>| part.map_or(seed ^ 1, |part| xxh3_64_with_seed(part.as_bytes(), seed));
-    texts.iter().fold(hash.digest(), next).cast_signed()
+    i64::from(half(texts.iter().fold(hash.digest(), next)))
+}
+
+/// Returns the lower half of a hash, which SQLite stores in four bytes.
+#[expect(clippy::cast_possible_truncation, reason = "what is above is left out")]
+fn half(hash: u64) -> i32 {
+    (hash as u32).cast_signed()
 }
 
 /// Returns the error for a row that is not what was written.
@@ -65,12 +72,13 @@ impl EntityRow {
     /// Decodes and verifies the columns [`ENTITY`], which begin at the first.
     pub(super) fn read(row: &Row<'_>) -> Outcome<Self> {
         let read = || -> rusqlite::Result<Option<Self>> {
+            let created_ms = row.get(3)?;
             let found = Self {
                 key: row.get(0)?,
                 label_key: row.get(1)?,
                 name: row.get(2)?,
-                created_ms: row.get(3)?,
-                updated_ms: row.get(4)?,
+                created_ms,
+                updated_ms: row.get::<_, Option<i64>>(4)?.unwrap_or(created_ms),
                 gone_ms: row.get(5)?,
                 merged_into: row.get(6)?,
             };
@@ -114,7 +122,7 @@ impl EntityRow {
                 self.label_key,
                 self.name,
                 self.created_ms,
-                self.updated_ms,
+                self.stored_updated_ms(),
                 self.gone_ms,
                 self.merged_into,
                 self.checksum(),
@@ -132,8 +140,20 @@ impl EntityRow {
                 "UPDATE entity SET name = ?2, updated_ms = ?3, gone_ms = ?4, merged_into = ?5, checksum = ?6
                  WHERE key = ?1",
             )?
-            .execute(params![self.key, self.name, self.updated_ms, self.gone_ms, self.merged_into, self.checksum()])?;
+            .execute(params![
+                self.key,
+                self.name,
+                self.stored_updated_ms(),
+                self.gone_ms,
+                self.merged_into,
+                self.checksum()
+            ])?;
         Ok(())
+    }
+
+    /// Most entities are never changed.
+    fn stored_updated_ms(&self) -> Option<i64> {
+        (self.updated_ms != self.created_ms).then_some(self.updated_ms)
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -239,6 +259,11 @@ pub(super) const RELATION_PAST: &str = "relation.key, relation.subject, relation
      relation.qualifier, relation.weight, relation.valid_from_ms, relation.valid_until_ms, relation.recorded_ms, \
      relation.checksum, relation.properties, relation.payload_checksum, relation.version, relation.superseded_ms";
 
+/// What [`RelationRow::insert`] runs.
+pub(super) const INSERT_RELATION: &str = "INSERT INTO relation (key, subject, label_key, object, qualifier, weight, \
+     valid_from_ms, valid_until_ms, recorded_ms, checksum, properties, payload_checksum) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
 impl RelationRow {
     /// Decodes and verifies the columns [`RELATION`] or [`RELATION_PAST`], which begin at the first.
     pub(super) fn read(row: &Row<'_>) -> Outcome<Self> {
@@ -292,27 +317,22 @@ impl RelationRow {
         self.properties.as_deref().map(|properties| checksum(&[Some(self.key)], &[Some(properties)]))
     }
 
-    pub(super) fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection
-            .prepare_cached(
-                "INSERT INTO relation (key, subject, label_key, object, qualifier, weight, valid_from_ms,
-                     valid_until_ms, recorded_ms, checksum, properties, payload_checksum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?
-            .execute(params![
-                self.key,
-                self.subject,
-                self.label_key,
-                self.object,
-                none_if_empty(&self.qualifier),
-                none_if_one(self.weight),
-                self.validity.from.map(|time| time.0),
-                self.validity.until.map(|time| time.0),
-                self.recorded_ms,
-                self.checksum(),
-                self.properties,
-                self.payload_checksum(),
-            ])?;
+    /// Stores a new relation by the statement [`INSERT_RELATION`].
+    pub(super) fn insert(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {
+        statement.execute(params![
+            self.key,
+            self.subject,
+            self.label_key,
+            self.object,
+            none_if_empty(&self.qualifier),
+            none_if_one(self.weight),
+            self.validity.from.map(|time| time.0),
+            self.validity.until.map(|time| time.0),
+            self.recorded_ms,
+            self.checksum(),
+            self.properties,
+            self.payload_checksum(),
+        ])?;
         Ok(())
     }
 

@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use larder_protocol::SourceId;
 use larder_protocol::graph::{
-    ListSources, NewRelation, RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceRemoval,
+    ListSources, NewRelation, RemoveSource, ReplaceSources, ReplacedSources, SourceFacts, SourceSlice,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::delete;
-use super::labels::Labels;
-use super::relations;
+use super::relations::{self, Upserts};
 use super::row::{EntityRow, RelationRow, checksum, damaged};
 use super::store::{Graph, Reading, Writing};
 use crate::sqlite::text::prefix_end;
@@ -107,12 +106,17 @@ fn delete_silent(connection: &Connection, key: i64) -> Outcome<()> {
     Ok(())
 }
 
-pub(super) fn remove(context: &mut Writing<'_>, message: &RemoveSource) -> Outcome<SourceRemoval> {
+/// Facts that one slice of a removal takes from their source: about 20 µs each.
+const FACTS_PER_SLICE: usize = 500;
+
+pub(super) fn remove(context: &mut Writing<'_>, message: &RemoveSource) -> Outcome<SourceSlice> {
     let connection = context.connection;
-    let Some(source_key) = find(connection, &message.source)? else { return Ok(SourceRemoval::default()) };
-    let mut removal = SourceRemoval::default();
-    let mut ends = BTreeSet::new();
-    for key in said_by(connection, source_key)? {
+    let mut slice = SourceSlice { is_last: true, ..SourceSlice::default() };
+    let Some(source_key) = find(connection, &message.source)? else { return Ok(slice) };
+    let keys = said_by(connection, source_key, FACTS_PER_SLICE)?;
+    slice.is_last = keys.len() < FACTS_PER_SLICE;
+    let (removal, mut ends) = (&mut slice.removal, BTreeSet::new());
+    for key in keys {
         match unsay(context, key, source_key)? {
             Unsaid::Kept => removal.kept += 1,
             Unsaid::Deleted(entities) => {
@@ -127,14 +131,14 @@ pub(super) fn remove(context: &mut Writing<'_>, message: &RemoveSource) -> Outco
             removal.deleted_entities += u64::from(remove_if_lone(context, key, |_| Ok(true))?);
         }
     }
-    Ok(removal)
+    Ok(slice)
 }
 
-/// Returns the relations that a source says.
-fn said_by(connection: &Connection, source_key: i64) -> Outcome<Vec<i64>> {
-    let mut statement =
-        connection.prepare_cached("SELECT relation_key FROM said WHERE source_key = ?1 ORDER BY relation_key")?;
-    Ok(statement.query_map([source_key], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+/// Returns the first relations that a source says.
+fn said_by(connection: &Connection, source_key: i64, count_max: usize) -> Outcome<Vec<i64>> {
+    let mut statement = connection
+        .prepare_cached("SELECT relation_key FROM said WHERE source_key = ?1 ORDER BY relation_key LIMIT ?2")?;
+    Ok(statement.query_map(params![source_key, count_max], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 /// What became of a relation that lost a source.
@@ -169,8 +173,9 @@ pub(super) fn replace(context: &mut Writing<'_>, message: &ReplaceSources) -> Ou
     let connection = context.connection;
     let mut replaced = ReplacedSources::default();
     let mut ends = BTreeSet::new();
+    let mut upserts = Upserts::new(connection, true)?;
     for source in &message.sources {
-        replace_one(context, source, &mut replaced, &mut ends)?;
+        replace_one(context, &mut upserts, source, &mut replaced, &mut ends)?;
     }
     if message.removes_bare_entities {
         for key in ends {
@@ -180,22 +185,26 @@ pub(super) fn replace(context: &mut Writing<'_>, message: &ReplaceSources) -> Ou
     Ok(replaced)
 }
 
+/// No source says more.
+const ALL: usize = u32::MAX as usize;
+
 fn replace_one(
     context: &mut Writing<'_>,
+    upserts: &mut Upserts<'_>,
     SourceFacts { source, relations }: &SourceFacts,
     replaced: &mut ReplacedSources,
     ends: &mut BTreeSet<i64>,
 ) -> Outcome<()> {
     let connection = context.connection;
     let before = match find(connection, source)? {
-        Some(key) => said_by(connection, key)?,
+        // All of them, since it is one write.
+        Some(key) => said_by(connection, key, ALL)?,
         None => Vec::new(),
     };
-    let mut labels = Labels::new(connection);
     let mut said = HashSet::new();
     for relation in relations {
         let relation = NewRelation { sources: vec![source.clone()], ..relation.clone() };
-        match relations::upsert_if_clear(context, &mut labels, &relation)? {
+        match relations::upsert_if_clear(context, upserts, &relation)? {
             Some(key) => drop(said.insert(key)),
             None => replaced.refused += 1,
         }

@@ -40,7 +40,8 @@ pub struct GraphSettings {
     /// the next opening makes the full-text index anew.
     pub tokenizer: Tokenizer,
     /// Most memory for the graph that traversals walk, 0 to 1 TiB. Default 2 GiB. A relation takes about 50 bytes, an entity 40 and
-    /// its name. A graph that takes more is walked over rows, about fifty times slower.
+    /// its name. A graph that takes more is walked over rows, about fifty times slower. Names that writes have met lately take up to
+    /// a sixty-fourth of it beside.
     pub index_bytes_max: u64,
 }
 

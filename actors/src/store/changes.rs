@@ -5,9 +5,16 @@
 //! Always true: sequences grow in commit order across processes; the newest row is never pruned, since it carries the
 //! sequence; a row is bounded, because past a size a scope is recorded as a whole.
 
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use larder_protocol::change::{Change, Commit};
 use larder_protocol::{Sequence, Timestamp, Version};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+/// No two openings of a store in this process have the same lineage. 0: no transaction was begun yet.
+static LINEAGES: AtomicU64 = AtomicU64::new(1);
 
 /// Past this many bytes of ids in one commit, whole scopes are recorded instead: followers reload either way.
 const ID_BYTES_PER_COMMIT_MAX: usize = 1 << 20;
@@ -19,6 +26,9 @@ pub(crate) struct ChangeSet {
     next: u64,
     changes: Vec<Change>,
     id_bytes: usize,
+    lineage: u64,
+    /// The newest sequence after the last transaction, if that was committed and is the newest that this set belonged to.
+    committed_to: Option<Sequence>,
     /// A handler wants a slice of maintenance soon.
     pub(super) is_sweep_due: bool,
 }
@@ -35,10 +45,24 @@ pub(super) struct Mark {
 impl ChangeSet {
     /// Starts a group after the newest committed `sequence`.
     pub(crate) fn reset(&mut self, sequence: Sequence) {
+        if self.committed_to.take() != Some(sequence) {
+            self.lineage = LINEAGES.fetch_add(1, Ordering::Relaxed);
+        }
         self.first = sequence.0 + 1;
         self.next = self.first;
         self.changes.clear();
         self.id_bytes = 0;
+    }
+
+    /// Notes that the group's transaction was committed as it was written.
+    pub(super) fn note_committed(&mut self) {
+        self.committed_to = Some(self.last_sequence());
+    }
+
+    /// Returns a number that stays the same for as long as the rows are what the handlers before have left: it is another one
+    /// after a transaction that was undone, another process's commit, and a file that was opened again.
+    pub(super) fn lineage(&self) -> u64 {
+        self.lineage
     }
 
     pub(super) fn next_version(&self) -> Version {
@@ -112,7 +136,8 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Sequence> {
 
 /// Writes the group's row.
 pub(super) fn append(connection: &Connection, set: &ChangeSet, origin: i64, now: Timestamp) -> rusqlite::Result<()> {
-    let changes = serde_json::to_string(&set.changes).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let changes: Vec<StoredChange<'_>> = set.changes.iter().map(StoredChange::new).collect();
+    let changes = serde_json::to_string(&changes).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO change_log (sequence, first, committed_ms, origin, changes) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
@@ -140,8 +165,11 @@ pub(super) fn after(connection: &Connection, sequence: Sequence, limit: usize) -
     )?;
     let rows = statement.query_map(params![sequence.0, limit], |row| {
         let text: String = row.get(2)?;
-        let changes = serde_json::from_str(&text)
-            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, e.into()))?;
+        let unreadable = |e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, e);
+        let stored: Vec<StoredChange<'_>> = serde_json::from_str(&text).map_err(|e| unreadable(e.into()))?;
+        let mut room = ID_BYTES_PER_COMMIT_MAX;
+        let changes = stored.into_iter().map(|change| change.into_change(&mut room)).collect::<Result<_, _>>();
+        let changes = changes.map_err(unreadable)?;
         Ok(Commit { sequence: Sequence(row.get(0)?), committed: Timestamp(row.get(1)?), changes })
     })?;
     rows.collect()
@@ -165,9 +193,116 @@ pub(super) fn prune(
     statement.execute(params![committed_before.0, kept_max, rows_max])
 }
 
+/// A [`Change`] as the log's row holds it: ids that count up are told by the first and last of each run.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredChange<'a> {
+    kind: Cow<'a, str>,
+    scope: Cow<'a, str>,
+    ids: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<(u64, u64)>,
+}
+
+impl<'a> StoredChange<'a> {
+    fn new(change: &'a Change) -> Self {
+        let runs = runs(&change.ids).unwrap_or_default();
+        let ids = if runs.is_empty() { Cow::Borrowed(&*change.ids) } else { Cow::default() };
+        Self { kind: Cow::Borrowed(&change.kind), scope: Cow::Borrowed(&change.scope), ids, runs }
+    }
+
+    /// `room`: so many ids the commit may still have. None has more than bytes of them, and a file from elsewhere must not
+    /// have us allocate without end.
+    fn into_change(self, room: &mut usize) -> Result<Change, Box<dyn std::error::Error + Send + Sync>> {
+        let mut ids = self.ids.into_owned();
+        for (first, last) in self.runs {
+            let count = last.checked_sub(first).and_then(|more| usize::try_from(more).ok()?.checked_add(1));
+            let left = count.and_then(|count| room.checked_sub(count));
+            *room = left.ok_or_else(|| format!("a commit cannot have touched {first} to {last}"))?;
+            ids.extend((first..=last).map(|id| id.to_string()));
+        }
+        Ok(Change { kind: self.kind.into_owned(), scope: self.scope.into_owned(), ids })
+    }
+}
+
+/// Returns ids as runs of numbers that count up, in their order; `None` where that would not be shorter by far.
+fn runs(ids: &[String]) -> Option<Vec<(u64, u64)>> {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    let run_count_max = ids.len() / 4;
+    for id in ids {
+        let number: u64 = id.parse().ok()?;
+        let is_full = runs.len() == run_count_max;
+        match runs.last_mut() {
+            Some((_, last)) if number.checked_sub(1) == Some(*last) => *last = number,
+            _ if is_full => return None,
+            _ => runs.push((number, number)),
+        }
+        // As a number is shown, and not `007`.
+        if id.starts_with(['0', '+']) && id != "0" {
+            return None;
+        }
+    }
+    Some(runs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ids(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
+        numbers.into_iter().map(|number| number.to_string()).collect()
+    }
+
+    #[test]
+    fn ids_that_count_up_are_stored_as_runs_and_others_as_they_are() {
+        let counting: Vec<String> = ids((7..2_000).chain(5_000..6_000));
+        let change = |ids: Vec<String>| Change { kind: "insert".into(), scope: "relation".into(), ids };
+        for (given, is_short) in [
+            (counting.clone(), true),
+            (ids([u64::MAX - 4, u64::MAX - 3, u64::MAX - 2, u64::MAX - 1, u64::MAX, 0, 1, 2]), true),
+            (ids([1, 2, 4, 6, 8, 10, 12, 14]), false),
+            ((1..9).map(|number| format!("0{number}")).collect(), false),
+            ((1..9).map(|number| format!("+{number}")).collect(), false),
+            (Vec::new(), false),
+            (vec!["a".into(), "2".into()], false),
+            ([counting, vec!["x".into()]].concat(), false),
+        ] {
+            let change = change(given);
+            let stored = serde_json::to_string(&StoredChange::new(&change)).unwrap();
+            assert_eq!(stored.contains("runs"), is_short, "{stored}");
+            let read: StoredChange<'_> = serde_json::from_str(&stored).unwrap();
+            assert_eq!(read.into_change(&mut 3_000).unwrap(), change);
+        }
+    }
+
+    #[test]
+    fn run_that_no_commit_can_have_is_refused_before_it_is_written_out() {
+        for runs in ["[0,18446744073709551615]", "[5,4]", "[0,99],[0,99]"] {
+            let stored = format!(r#"{{"kind":"insert","scope":"a","ids":[],"runs":[{runs}]}}"#);
+            let read: StoredChange<'_> = serde_json::from_str(&stored).unwrap();
+            read.into_change(&mut 150).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn lineage_lasts_over_commits_of_ones_own_alone() {
+        let mut set = set();
+        let begun = set.lineage;
+        set.record("put", "a", "1");
+        set.note_committed();
+        set.reset(Sequence(11));
+        assert_eq!(set.lineage, begun);
+        // Undone.
+        set.record("put", "a", "1");
+        set.reset(Sequence(11));
+        let undone = set.lineage;
+        assert_ne!(undone, begun);
+        // Another process came between.
+        set.record("put", "a", "1");
+        set.note_committed();
+        set.reset(Sequence(13));
+        assert_ne!(set.lineage, undone);
+        assert_ne!(super::tests::set().lineage, set.lineage);
+    }
 
     fn set() -> ChangeSet {
         let mut set = ChangeSet::default();

@@ -127,7 +127,8 @@ pub struct WriteContext<'a, S: Store> {
     /// The store's settings.
     pub settings: &'a S::Settings,
     /// The store's state in memory, as it was before the transaction: what is read of it may be written, as a copy that is
-    /// quicker to load, and nothing in it may be changed here.
+    /// quicker to load, and nothing in it may be changed here but what is kept for writes alone, under their
+    /// [`lineage`](Self::lineage).
     pub memory: &'a S::Memory,
     pub(crate) changes: &'a mut ChangeSet,
     pub(crate) process: &'a Process,
@@ -159,6 +160,14 @@ impl<S: Store> WriteContext<'_, S> {
     pub fn changed_all(&mut self, kind: &'static str, scope: &str) {
         self.changes.record_all(kind, scope);
     }
+
+    /// Returns a number that stays the same for as long as the rows are what this store's handlers have left, one after another:
+    /// what one of them remembers of rows under this number, in its own memory for writes, holds for the next.
+    #[must_use]
+    pub fn lineage(&self) -> u64 {
+        self.changes.lineage()
+    }
+
     /// Asks for a slice of maintenance soon after this group, and not only in the next round.
     pub fn ask_for_sweep(&mut self) {
         self.changes.is_sweep_due = true;

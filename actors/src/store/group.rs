@@ -681,6 +681,7 @@ impl<S: Store> Group<S> {
             .and_then(|()| self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])));
         let Err(error) = committed else {
             self.fate = Fate::Committed;
+            self.changes.note_committed();
             return Ok(());
         };
         let error = fault::at_commit(error);

@@ -102,9 +102,11 @@ pub struct DeleteTriplet {
 }
 message!(Graph, DeleteTriplet => u64, |m| m.subject.size_bytes() + m.object.size_bytes() + m.label.as_str().len());
 
-/// Removes a source: facts that nothing else says are deleted, others lose it.
+/// Removes a source, a slice of 500 facts at a time (about 10 ms of the writer's): facts that nothing else says are deleted,
+/// others lose it.
 ///
-/// It is one write, as long as the source has facts.
+/// Between two slices the source still says the rest. Sending it twice leaves the same state as sending it once, behind the last
+/// slice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveSource {
     /// Which.
@@ -112,7 +114,16 @@ pub struct RemoveSource {
     /// Whether entities that thereby lose their last fact go, too.
     pub removes_lone_entities: bool,
 }
-message!(Graph, RemoveSource => SourceRemoval, |m| m.source.as_str().len());
+message!(Graph, RemoveSource => SourceSlice, |m| m.source.as_str().len());
+
+/// What one slice of a source's removal did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SourceSlice {
+    /// What became of the slice's facts.
+    pub removal: SourceRemoval,
+    /// Whether the source says nothing any more; else send the message again.
+    pub is_last: bool,
+}
 
 /// What became of the facts of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -123,6 +134,14 @@ pub struct SourceRemoval {
     pub kept: u64,
     /// How many entities lost their last fact and went.
     pub deleted_entities: u64,
+}
+
+impl std::ops::AddAssign for SourceRemoval {
+    fn add_assign(&mut self, more: Self) {
+        self.deleted += more.deleted;
+        self.kept += more.kept;
+        self.deleted_entities += more.deleted_entities;
+    }
 }
 
 /// Makes what sources say exactly these facts; all in one write.

@@ -3,6 +3,9 @@
 //! Always true: a method only builds a message; what it means is said at the message.
 
 mod options;
+mod removal;
+
+pub use removal::RemovingSource;
 
 use larder_actors::Result;
 use larder_actors::graph::Graph as GraphStore;
@@ -14,8 +17,8 @@ use larder_protocol::graph::{
     Entity, EntityLookup, EntityRef, FindNeighborhood, FindNeighbors, FindPaths, FindRelations, FindShortestPath,
     FindSimilarEntities, Follow, GetDegree, GetEmbedding, GetEntities, GetRelations, InvalidateRelations, ListEntities,
     LookUpEntities, MapRelations, MergeEntities, MergeId, NeighborOrder, NewEntity, NewRelation, RankEntities,
-    Relation, RelationId, RemoveAlias, RemoveSource, RenameEntity, Seed, SelectSubgraph, ToEntity, UndoMerge,
-    UpsertEntities, UpsertRelations,
+    Relation, RelationId, RemoveAlias, RenameEntity, Seed, SelectSubgraph, ToEntity, UndoMerge, UpsertEntities,
+    UpsertRelations,
 };
 use larder_protocol::vectors::Vector;
 use larder_protocol::{EntityName, Error as Kind, Label, Message, Sequence, SourceId};
@@ -155,9 +158,10 @@ impl Graph {
         self.request(message())
     }
 
-    /// Removes a source, and the facts that nothing else says. See [`RemoveSource`].
-    pub fn remove_source(&self, source: impl AsRef<str>) -> Request<RemoveSource> {
-        self.request(SourceId::new(source).map(|source| RemoveSource { source, removes_lone_entities: false }))
+    /// Removes a source, and the facts that nothing else says; answers what became of its facts. See
+    /// [`RemoveSource`](larder_protocol::graph::RemoveSource).
+    pub fn remove_source(&self, source: impl AsRef<str>) -> RemovingSource {
+        RemovingSource::new(self.larder.clone(), SourceId::new(source))
     }
 
     /// Deletes entities with all of their facts; answers how many there were. See [`DeleteEntities`].

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use larder::protocol::StoreName;
 use larder::protocol::change::Notice;
+use larder::protocol::graph::{RemoveSource, SourceRemoval};
+use larder::protocol::{SourceId, StoreName};
 use larder::{Graph, Larder};
 
 use super::{assert_sound, fact};
@@ -113,4 +114,53 @@ async fn others_write_on_while_a_hub_is_deleted() {
 fn rows_of(folder: &std::path::Path, table: &str) -> usize {
     let connection = rusqlite::Connection::open(folder.join("graph.db")).unwrap();
     connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Facts with more earlier versions than a slice removes, of an entity that has them still and one that gave them away.
+#[tokio::test]
+async fn history_of_deleted_entities_goes_in_slices() {
+    const VERSIONS: u32 = 1_200;
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let graph = larder.graph();
+    let versions = |subject: &'static str| {
+        (0..VERSIONS).map(move |version| fact(subject, "knows", "bob").with_weight(f64::from(version) + 2.0))
+    };
+    graph.upsert_relations(versions("ann")).await.unwrap();
+    graph.upsert_relations(versions("twin")).await.unwrap();
+    graph.merge("twin", "ann").await.unwrap();
+    assert_eq!(graph.counts().await.unwrap().past_relations, u64::from(2 * VERSIONS - 1));
+    graph.delete(["ann"]).await.unwrap();
+    larder.compact(StoreName::Graph).await.unwrap();
+    assert_sound(&larder).await;
+    assert_eq!(graph.counts().await.unwrap().past_relations, 0);
+    assert!(larder.close().await.is_clean());
+    for (table, left) in [("relation", 0), ("relation_past", 0), ("merge", 0), ("entity", 1)] {
+        assert_eq!(rows_of(folder.path(), table), left, "{table}");
+    }
+}
+
+/// A source that said 20,000 facts held the writer until all were gone.
+#[tokio::test]
+async fn source_of_many_facts_goes_in_slices() {
+    const FACTS: u64 = 1_250;
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let graph = larder.graph();
+    let said = |number| fact("hub", "has", &format!("spoke {number}")).with_source("book").unwrap();
+    graph.upsert_relations((0..FACTS).map(said)).await.unwrap();
+    graph.upsert_relations((0..10).map(|number| said(number).with_source("letter").unwrap())).await.unwrap();
+    let message = || RemoveSource { source: SourceId::new("book").unwrap(), removes_lone_entities: true };
+    let first = larder.ask(message()).await.unwrap();
+    assert!(!first.is_last && first.removal == SourceRemoval { deleted: 490, kept: 10, deleted_entities: 490 });
+    // Between two slices it says the rest.
+    assert_eq!(graph.counts().await.unwrap().relations, FACTS - 490);
+    let rest = graph.remove_source("book").with_lone_entities().await.unwrap();
+    assert_eq!(rest, SourceRemoval { deleted: FACTS - 500, kept: 0, deleted_entities: FACTS - 500 });
+    let again = larder.ask(message()).await.unwrap();
+    assert!(again.is_last && again.removal == SourceRemoval::default());
+    assert_eq!(graph.neighbors("hub").limit(1_000).await.unwrap().len(), 10);
+    larder.compact(StoreName::Graph).await.unwrap();
+    assert_sound(&larder).await;
+    assert_eq!(graph.counts().await.unwrap().entities, 11);
 }

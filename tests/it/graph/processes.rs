@@ -1,5 +1,7 @@
 //! Two processes on one folder: what one has acknowledged is in the other's next walk.
 
+use std::collections::BTreeSet;
+
 use larder::Larder;
 
 use super::{assert_sound, fact, neighbors};
@@ -86,4 +88,34 @@ async fn each_process_meets_what_the_other_has_acknowledged() {
     other.say("end");
     other.wait_for("CLOSED");
     assert_sound(&larder).await;
+}
+
+/// A writer remembers whose a name is; another process may have given it to another entity meanwhile.
+#[tokio::test]
+async fn name_that_another_process_gave_away_is_looked_up_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let larder = open(path).await;
+    let graph = larder.graph();
+    let mut other = Child::spawn("walker", [path]);
+    other.wait_for("READY");
+    for round in 0..10 {
+        let name = format!("y{round}");
+        // Known here as the first of its name, and as nobody's.
+        graph.upsert_relations([fact("x", "r", &format!("before {round}"))]).await.unwrap();
+        graph.upsert_relations([fact("x", "r", &name)]).only_known_entities().await.unwrap_err();
+        for line in ["delete x".to_owned(), format!("put x {name}"), format!("put {name} z")] {
+            other.say(&line);
+            other.wait_for("DONE");
+        }
+        graph.upsert_relations([fact("x", "r", "mine"), fact(&name, "r", "mine")]).await.unwrap();
+        let sorted = async |of: &str| neighbors(&graph, of).await.into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(sorted("x").await, BTreeSet::from(["mine".to_owned(), name.clone()]));
+        assert_eq!(sorted(&name).await, BTreeSet::from(["mine", "x", "z"].map(str::to_owned)));
+        graph.delete(["x", "mine", "z"]).await.unwrap();
+    }
+    other.say("end");
+    other.wait_for("CLOSED");
+    assert_sound(&larder).await;
+    larder.close().await;
 }

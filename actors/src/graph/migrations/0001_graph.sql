@@ -1,20 +1,20 @@
 CREATE TABLE label (
     key      INTEGER PRIMARY KEY,
     text     TEXT NOT NULL UNIQUE, -- what kind of thing an entity is, or what a relation says
-    checksum INTEGER NOT NULL      -- XXH3-64 over key and text; verified on every read
+    checksum INTEGER NOT NULL      -- the lower 32 bits of XXH3-64 over key and text; verified on every read
 ) STRICT;
 CREATE TABLE entity (
     key              INTEGER PRIMARY KEY, -- the sequence of the write that made it; never repeats
     label_key        INTEGER NOT NULL,    -- label.key
     name             TEXT NOT NULL,
     created_ms       INTEGER NOT NULL,
-    updated_ms       INTEGER NOT NULL,
+    updated_ms       INTEGER,             -- NULL: created_ms
     gone_ms          INTEGER,             -- when it was deleted or merged into another; NULL: it is there
     merged_into      INTEGER,             -- entity.key, if it was merged; NULL beside gone_ms: its rows go bit by bit
-    checksum         INTEGER NOT NULL,    -- XXH3-64 over the columns before it; verified on every read
+    checksum         INTEGER NOT NULL,    -- as label's, over the columns before it; verified on every read
     description      TEXT,
     properties       TEXT,                -- JSON: an object
-    payload_checksum INTEGER              -- XXH3-64 over key, description and properties; NULL: there are none
+    payload_checksum INTEGER              -- as label's, over key, description and properties; NULL: there are none
 ) STRICT;
 CREATE INDEX entity_by_label ON entity (label_key) WHERE gone_ms IS NULL; -- with the key, as every index has it
 CREATE INDEX entity_gone ON entity (merged_into) WHERE gone_ms IS NOT NULL;
@@ -27,7 +27,7 @@ CREATE TABLE name (
     label_key  INTEGER NOT NULL,
     entity_key INTEGER NOT NULL,
     is_alias   INTEGER NOT NULL, -- 0: it is the entity's own
-    checksum   INTEGER NOT NULL, -- XXH3-64 over the columns before it; verified on every read
+    checksum   INTEGER NOT NULL, -- as label's, over the columns before it; verified on every read
     PRIMARY KEY (name, label_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX name_alias ON name (entity_key) WHERE is_alias = 1;
@@ -41,12 +41,12 @@ CREATE TABLE relation (
     valid_from_ms    INTEGER,             -- since when it holds; NULL: always
     valid_until_ms   INTEGER,             -- until when it holds; NULL: for ever
     recorded_ms      INTEGER NOT NULL,    -- when it became as it is here
-    checksum         INTEGER NOT NULL,    -- XXH3-64 over the columns before it; verified on every read
+    checksum         INTEGER NOT NULL,    -- as label's, over the columns before it; verified on every read
     properties       TEXT,                -- JSON: an object
-    payload_checksum INTEGER              -- XXH3-64 over key and properties; NULL: there are none
+    payload_checksum INTEGER              -- as label's, over key and properties; NULL: there are none
 ) STRICT;
 CREATE INDEX relation_out ON relation (subject, label_key, object);
-CREATE INDEX relation_in ON relation (object, label_key, subject);
+CREATE INDEX relation_in ON relation (object); -- with the key, in whose order facts are read
 -- What relations were before they were changed.
 CREATE TABLE relation_past (
     version          INTEGER PRIMARY KEY, -- the sequence of the write that changed it
@@ -60,7 +60,7 @@ CREATE TABLE relation_past (
     valid_from_ms    INTEGER,
     valid_until_ms   INTEGER,
     recorded_ms      INTEGER NOT NULL,
-    checksum         INTEGER NOT NULL,    -- XXH3-64 over the columns before it; verified on every read
+    checksum         INTEGER NOT NULL,    -- as label's, over the columns before it; verified on every read
     properties       TEXT,
     payload_checksum INTEGER
 ) STRICT;
@@ -70,7 +70,7 @@ CREATE INDEX relation_past_in ON relation_past (object);
 CREATE TABLE source (
     key      INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT NOT NULL UNIQUE, -- the program's id of a chunk, a message, …
-    checksum INTEGER NOT NULL      -- XXH3-64 over key and id; verified on every read
+    checksum INTEGER NOT NULL      -- as label's, over key and id; verified on every read
 ) STRICT;
 -- Which source says which fact.
 CREATE TABLE said (
@@ -87,7 +87,7 @@ CREATE TABLE merge (
     merged_ms INTEGER NOT NULL,
     undone_ms INTEGER,             -- NULL: it holds
     names     TEXT NOT NULL,       -- JSON: the names that went over, each as label_key, name, is_alias
-    checksum  INTEGER NOT NULL     -- XXH3-64 over the columns before it; verified on every read
+    checksum  INTEGER NOT NULL     -- as label's, over the columns before it; verified on every read
 ) STRICT;
 CREATE INDEX merge_by_from ON merge (from_key);
 CREATE INDEX merge_by_into ON merge (into_key);

@@ -3,7 +3,8 @@ CREATE TABLE change_log (
     first        INTEGER NOT NULL,    -- sequence of the commit's first write
     committed_ms INTEGER NOT NULL,    -- milliseconds since 1970-01-01 UTC
     origin       INTEGER NOT NULL,    -- which opening of the store committed it: a random number
-    changes      TEXT NOT NULL        -- JSON: [{"kind", "scope", "ids"}...]; no ids: everything in the scope
+    changes      TEXT NOT NULL        -- JSON: [{"kind", "scope", "ids", "runs"}...]; runs: pairs, from the first
+                                      -- to the last of ids that count up; no ids and no runs: everything in the scope
 );
 CREATE TABLE idempotency (
     key          TEXT PRIMARY KEY,    -- the caller's name for one write

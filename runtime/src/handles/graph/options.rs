@@ -4,7 +4,7 @@ use larder_protocol::filter::Filter;
 use larder_protocol::graph::{
     AsOf, EntityId, FindNeighborhood, FindNeighbors, FindPaths, FindRelations, FindShortestPath, FindSimilarEntities,
     GetDegree, InvalidateRelations, ListEntities, LookUpEntities, MapRelations, NeighborOrder, RankEntities,
-    RelationId, RemoveSource, RenameEntity, Seed, SelectSubgraph, ToEntity, Traversal, UpsertRelations, ValidAt,
+    RelationId, RenameEntity, Seed, SelectSubgraph, ToEntity, Traversal, UpsertRelations, ValidAt,
 };
 use larder_protocol::{Label, SourceId, Timestamp};
 
@@ -144,14 +144,6 @@ impl<T> Request<InvalidateRelations, T> {
     /// From when on. Default: now.
     pub fn at(self, time: Timestamp) -> Self {
         self.set(|invalidation| invalidation.at = Some(time))
-    }
-}
-
-/// Options of a removal.
-impl<T> Request<RemoveSource, T> {
-    /// Deletes entities that thereby lose their last fact, too.
-    pub fn with_lone_entities(self) -> Self {
-        self.set(|removal| removal.removes_lone_entities = true)
     }
 }
 
