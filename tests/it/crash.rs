@@ -24,6 +24,15 @@ pub(crate) fn child(arguments: impl Iterator<Item = String>) {
     assert_eq!(torture::command(arguments), End::Good);
 }
 
+/// When a run is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// At any time, while the folder is being opened among them.
+    Any,
+    /// Once it has acknowledged enough for the controls to lose something of.
+    UnderLoad,
+}
+
 /// A folder that is run, killed and run again, with the log of all its runs.
 struct Victim {
     folder: tempfile::TempDir,
@@ -67,21 +76,25 @@ impl Victim {
         arguments
     }
 
-    /// Runs the load and kills it at a random moment.
-    fn run_and_kill(&mut self, random: &mut Random, durability: &str, more: &[&str]) {
+    /// Runs the load and kills it.
+    fn run_and_kill(&mut self, random: &mut Random, durability: &str, more: &[&str], moment: Moment) {
         let child = Child::spawn("torture", self.arguments(durability, more));
         let mut lines: Vec<String> = Vec::new();
-        let delay = if more.is_empty() && random.below(STARTUP_KILLS) == 0 {
+        let (is_at_startup, line_count) = match moment {
+            Moment::Any => (random.below(STARTUP_KILLS) == 0, random.below(LINES_MAX)),
+            Moment::UnderLoad => (false, LINES_MAX / 2 + random.below(LINES_MAX / 2)),
+        };
+        let delay = if is_at_startup {
             Duration::from_micros(random.below(50_000))
         } else {
             lines.push(format!("# {}\n", child.wait_for("# ")));
-            for _ in 0..random.below(LINES_MAX) {
+            for _ in 0..line_count {
                 lines.push(child.next_line().expect("the load runs until it is killed"));
             }
             Duration::from_micros(random.below(DELAY_MICROS_MAX))
         };
-        let moment = Instant::now() + delay;
-        while let Some(line) = child.line_until(moment) {
+        let end = Instant::now() + delay;
+        while let Some(line) = child.line_until(end) {
             lines.push(line);
         }
         lines.extend(child.kill());
@@ -146,17 +159,19 @@ async fn kills_of_all_stores_at_once_lose_nothing() {
 
 async fn kill_and_verify(stores: &str) {
     let _alone = alone().await;
-    let kills = number_from_environment("LARDER_KILLS", 12);
+    let kills = number_from_environment("LARDER_KILLS", KILLS_PER_FOLDER);
     let seed = number_from_environment("LARDER_SEED", u64::from(std::process::id()));
     println!("LARDER_SEED={seed}");
     let (mut random, began) = (Random::of(seed, 0), Instant::now());
     let (mut acknowledged, mut refused, mut open) = (0, 0, 0);
     let mut victim = Victim::of(stores, seed);
     for kill in 1..=kills {
-        victim.run_and_kill(&mut random, if kill % 2 == 0 { "relaxed" } else { "durable" }, &[]);
+        let is_last = kill % KILLS_PER_FOLDER == 0 || kill == kills;
+        let moment = if is_last { Moment::UnderLoad } else { Moment::Any };
+        victim.run_and_kill(&mut random, if kill % 2 == 0 { "relaxed" } else { "durable" }, &[], moment);
         let violations = victim.violations(None).await;
         assert!(violations.is_empty(), "{stores}, seed {seed}, kill {kill}: {violations:#?}");
-        if kill % KILLS_PER_FOLDER == 0 || kill == kills {
+        if is_last {
             let history = Log::parse(&victim.log).unwrap().history;
             acknowledged += history.count(Fate::Applied);
             refused += history.count(Fate::NotApplied);
@@ -213,7 +228,7 @@ async fn control_acknowledging_before_the_commit_is_caught() {
     for stores in ["kv", "documents", "chat", "vectors", "embed_cache", "graph"] {
         let mut victim = Victim::of(stores, 1);
         for _ in 0..3 {
-            victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"]);
+            victim.run_and_kill(&mut random, "durable", &["--sabotage", "ack-before-commit"], Moment::UnderLoad);
         }
         let violations = victim.violations(None).await;
         assert!(violations.iter().any(|violation| violation.contains("is missing")), "{stores}: {violations:#?}");
@@ -225,9 +240,8 @@ async fn control_half_a_batch_is_caught() {
     let mut random = Random::of(u64::from(std::process::id()), 2);
     for stores in ["kv", "documents", "chat", "vectors", "embed_cache", "graph"] {
         let mut victim = Victim::of(stores, 2);
-        // A kill that comes while the folder is opened leaves nothing to judge.
-        while victim.log.lines().count() < 100 {
-            victim.run_and_kill(&mut random, "durable", &["--sabotage", "skip-batch-half"]);
+        for _ in 0..2 {
+            victim.run_and_kill(&mut random, "durable", &["--sabotage", "skip-batch-half"], Moment::UnderLoad);
         }
         let violations = victim.violations(None).await;
         assert!(violations.iter().any(|violation| violation.contains("is there in part")), "{stores}: {violations:#?}");
