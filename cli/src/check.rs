@@ -40,6 +40,9 @@ struct Report {
     stores: Vec<String>,
     findings: Vec<Finding>,
     contexts: Vec<ContextReport>,
+    /// Why contexts could not be looked at, or mended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contexts_failed: Option<String>,
     /// Damaged files that larder set aside, now or earlier, in the folder's `quarantine`.
     set_aside: Vec<String>,
 }
@@ -52,31 +55,47 @@ pub(crate) async fn run(check: Check, folder: &Folder, output: &mut Output) -> R
     let checked = look(&check, folder, &larder).await;
     larder.close().await;
     progress.finish_and_clear();
-    let (findings, contexts) = checked?;
+    let Looked { findings, contexts, contexts_failed } = checked?;
     let after = set_aside(folder);
     let is_whole = contexts.iter().all(|context| context.issues.is_empty() || context.is_repaired);
     // A damaged cache begins anew by itself when it is opened, and this was the opening.
-    let is_sound = findings.is_empty() && is_whole && before == after;
+    let is_sound = findings.is_empty() && is_whole && contexts_failed.is_none() && before == after;
     let set_aside = after.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let stores = stores.iter().map(ToString::to_string).collect();
-    output.answer(&Report { is_sound, stores, findings, contexts, set_aside }, print)?;
+    output.answer(&Report { is_sound, stores, findings, contexts, contexts_failed, set_aside }, print)?;
     if is_sound { Ok(()) } else { Err(Failure::Reported(Code::Damaged)) }
 }
 
-async fn look(check: &Check, folder: &Folder, larder: &Larder) -> Result<(Vec<Finding>, Vec<ContextReport>), Failure> {
+async fn look(check: &Check, folder: &Folder, larder: &Larder) -> Result<Looked, Failure> {
     let depth = if check.quick { CheckDepth::Quick } else { CheckDepth::Full };
     let findings = larder.check(depth).await?.findings;
     // Between stores that are damaged nothing can be said to agree, unless what is damaged is what a repair does again.
     if check.quick || !folder.has(StoreName::Documents) || (!findings.is_empty() && !check.repair) {
-        return Ok((findings, Vec::new()));
+        return Ok(Looked { findings, ..Looked::default() });
     }
     match look_at_contexts(check, larder).await {
-        Ok(contexts) if findings.is_empty() => Ok((findings, contexts)),
-        Ok(contexts) => Ok((larder.check(depth).await?.findings, contexts)),
+        Ok(contexts) if findings.is_empty() => Ok(Looked { findings, contexts, contexts_failed: None }),
         Err(failure) if findings.is_empty() => Err(failure),
-        // The damage is why, and is told.
-        Err(_) => Ok((findings, Vec::new())),
+        mended => {
+            // A repair that got to some of them has changed what there is to find.
+            let findings = larder.check(depth).await?.findings;
+            match mended {
+                Ok(contexts) => Ok(Looked { findings, contexts, contexts_failed: None }),
+                Err(Failure::Told(told)) => {
+                    Ok(Looked { findings, contexts: Vec::new(), contexts_failed: Some(told.message) })
+                }
+                Err(failure) => Err(failure),
+            }
+        }
     }
+}
+
+/// What a look found.
+#[derive(Default)]
+struct Looked {
+    findings: Vec<Finding>,
+    contexts: Vec<ContextReport>,
+    contexts_failed: Option<String>,
 }
 
 async fn look_at_contexts(check: &Check, larder: &Larder) -> Result<Vec<ContextReport>, Failure> {
@@ -105,6 +124,9 @@ fn print(output: &mut Output, report: &Report) -> Result<(), Failure> {
         for issue in issues {
             output.line(format!("{label} context {}: {}", text::line(context), text::line(issue)))?;
         }
+    }
+    if let Some(why) = &report.contexts_failed {
+        output.line(format!("{} contexts: {}", output.styled(BAD, "not mended"), text::line(why)))?;
     }
     for name in &report.set_aside {
         output.line(format!("set aside quarantine/{}", text::line(name)))?;

@@ -31,7 +31,8 @@ pub use ingestion::{
 };
 pub use intents::{
     BeginForgets, BeginIngests, Beginning, BegunIntent, DamagedIntent, DropDamagedIntents, FinishIntents, Intent,
-    IntentId, IntentKind, IntentSubject, ListDamagedIntents, ListIntents, NewIngest, TakeIntent, TakenIntent,
+    IntentId, IntentKind, IntentSubject, ListDamagedIntents, ListIntents, NewIngest, TakeIntent, TakePurpose,
+    TakenIntent,
 };
 pub use members::{
     ContextDocument, ContextNode, ListContextDocuments, ListContextNodes, PassageHit, PlanContext, ReadPassages,

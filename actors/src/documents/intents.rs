@@ -13,7 +13,7 @@ use bytes::Bytes;
 use larder_protocol::documents::{
     BeginForgets, BeginIngests, Beginning, BegunIntent, DamagedIntent, DropDamagedIntents, FinishIntents, Intent,
     IntentId, IntentKind, IntentSubject, ListDamagedIntents, ListIntents, NewIngest, PutDocument, TakeIntent,
-    TakenIntent,
+    TakePurpose, TakenIntent,
 };
 use larder_protocol::lease::Fencing;
 use larder_protocol::{ContextName, DocumentId, Error as Kind, NodeId, SessionId, Timestamp};
@@ -105,6 +105,19 @@ impl IntentRow {
         }))
     }
 
+    /// Makes an ingest a forget of the same subject.
+    fn turn_into_forget(&mut self, connection: &Connection) -> Outcome<()> {
+        let key = self.id.0.cast_signed();
+        let numbers = [key, kind_of(&self.subject), FORGET, self.created.0];
+        let checksum = checksum(numbers, [self.context.as_str(), self.subject.as_str(), &listed(&self.leaving)]);
+        connection
+            .prepare_cached("UPDATE intent SET kind = ?2, checksum = ?3 WHERE key = ?1")?
+            .execute([key, FORGET, checksum])?;
+        connection.prepare_cached("DELETE FROM intent_payload WHERE intent_key = ?1")?.execute([key])?;
+        self.kind = IntentKind::Forget;
+        Ok(())
+    }
+
     fn into_intent(self, process: &Process) -> Intent {
         let (is_abandoned, is_own_process) = (process.is_dead(&self.holder), self.holder == process.name);
         let Self { id, context, subject, kind, leaving, created, .. } = self;
@@ -139,6 +152,11 @@ fn subject_of(kind: i64, name: &str) -> Result<IntentSubject, Kind> {
 fn checksum(numbers: [i64; 4], texts: [&str; 3]) -> i64 {
     let seed = numbers.into_iter().fold(0, |seed, number| xxh3_64_with_seed(&number.to_le_bytes(), seed));
     texts.into_iter().fold(seed, |seed, text| xxh3_64_with_seed(text.as_bytes(), seed)).cast_signed()
+}
+
+/// Returns the nodes that leave with an intent, as its row has them.
+fn listed(leaving: &[NodeId]) -> String {
+    serde_json::Value::from_iter(leaving.iter().map(NodeId::as_str)).to_string()
 }
 
 fn payload_checksum(intent: IntentId, part: i64, payload: &[u8]) -> i64 {
@@ -240,7 +258,7 @@ fn insert(
 ) -> Outcome<BegunIntent> {
     let id = IntentId(context.next_version().0);
     let key = id.0.cast_signed();
-    let listed = serde_json::Value::from_iter(leaving.iter().map(NodeId::as_str)).to_string();
+    let listed = listed(&leaving);
     let (subject_kind, kind) = (kind_of(subject), if kind == IntentKind::Ingest { INGEST } else { FORGET });
     let numbers = [key, subject_kind, kind, context.now.0];
     let checksum = checksum(numbers, [name.as_str(), subject.as_str(), &listed]);
@@ -297,14 +315,15 @@ pub(super) fn begin_forgets(context: &mut Writing<'_>, message: &BeginForgets) -
 }
 
 fn begin_forget(context: &mut Writing<'_>, name: &ContextName, subject: &IntentSubject) -> Outcome<Beginning> {
-    if IntentRow::find(context.connection, subject)?.is_some() {
-        return Ok(Beginning::Held);
-    }
+    // First: whoever hears that it is held takes over what is open, and that may be another context's.
     if let IntentSubject::Document(id) = subject
         && let Some((_, Some(member))) = members::place(context.connection, id)?
         && let Err(refused) = member.require(id, name)
     {
         return Ok(Beginning::Refused(refused));
+    }
+    if IntentRow::find(context.connection, subject)?.is_some() {
+        return Ok(Beginning::Held);
     }
     let intent = insert(context, name, subject, IntentKind::Forget, Vec::new())?;
     Ok(Beginning::Begun { intent, outcome: None })
@@ -315,13 +334,17 @@ pub(super) fn take(context: &mut Writing<'_>, message: &TakeIntent) -> Outcome<T
     if found.holder != context.process.name && !context.process.is_dead(&found.holder) {
         return Ok(TakenIntent::Held);
     }
-    let payload = match found.kind {
-        IntentKind::Ingest if !message.without_payload => match read_payload(context.connection, &found) {
+    let payload = match (found.kind, message.purpose) {
+        (IntentKind::Ingest, TakePurpose::Finish) => match read_payload(context.connection, &found) {
             Ok(payload) => payload,
             Err(Failure::Refused(_)) => return Ok(TakenIntent::Damaged(found.into_intent(context.process))),
             Err(error) => return Err(error),
         },
-        IntentKind::Ingest | IntentKind::Forget => Vec::new(),
+        (IntentKind::Ingest, TakePurpose::Forget) => {
+            found.turn_into_forget(context.connection)?;
+            Vec::new()
+        }
+        _ => Vec::new(),
     };
     let fencing = Fencing(context.next_version().0);
     context

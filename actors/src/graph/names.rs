@@ -11,7 +11,7 @@ use super::known_names::Owner;
 use super::labels::{self, Labels};
 use super::row::{EntityPayload, EntityRow, checksum, damaged, entity_id};
 use super::store::Writing;
-use crate::store::Outcome;
+use crate::store::{Failure, Outcome};
 
 /// One name of an entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +41,6 @@ impl Name {
 
     /// Stores the name, in the place of the same one.
     pub(super) fn put(&self, context: &Writing<'_>) -> rusqlite::Result<()> {
-        let owner = Owner { label_key: self.label_key, entity_key: self.entity_key };
-        context.memory.known_names().note_put(context.lineage(), &self.name, owner);
         context
             .connection
             .prepare_cached(
@@ -50,6 +48,9 @@ impl Name {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![self.name, self.label_key, self.entity_key, self.is_alias, self.checksum()])?;
+        // Behind it: a statement that failed may leave its transaction, and so the lineage, as they were.
+        let owner = Owner { label_key: self.label_key, entity_key: self.entity_key };
+        context.memory.known_names().note_put(context.lineage(), &self.name, owner);
         Ok(())
     }
 
@@ -138,9 +139,12 @@ fn find_owner(context: &Writing<'_>, name: &str) -> Outcome<Found> {
 
 /// Does what [`find_named`] does, for a write.
 pub(super) fn find_named_to_write(context: &Writing<'_>, label_key: i64, name: &str) -> Outcome<Option<i64>> {
-    Ok(match find_owner(context, name)? {
-        Found::Owner(owner) => owner.filter(|owner| owner.label_key == label_key).map(|owner| owner.entity_key),
-        Found::Several(names) => names.iter().find(|name| name.label_key == label_key).map(|name| name.entity_key),
+    Ok(match find_owner(context, name) {
+        Ok(Found::Owner(owner)) => owner.filter(|owner| owner.label_key == label_key).map(|owner| owner.entity_key),
+        Ok(Found::Several(names)) => names.iter().find(|name| name.label_key == label_key).map(|name| name.entity_key),
+        // The row of another label may be the damaged one.
+        Err(Failure::Refused(_)) => find_named(context.connection, label_key, name)?.map(|name| name.entity_key),
+        Err(error) => return Err(error),
     })
 }
 

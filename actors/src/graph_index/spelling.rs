@@ -92,7 +92,13 @@ impl Spelling {
             return Vec::new();
         }
         let is_wanted = |number: u32, key| is_wanted(number as usize, key);
-        let candidates = self.sharing(&letters, COMPARED_MIN.max(limit * COMPARED_PER_HIT), is_wanted);
+        let limit_compared = COMPARED_MIN.max(limit * COMPARED_PER_HIT);
+        let mut candidates =
+            self.sharing(&letters, limit_compared, READ_MIN.max(self.entries.len() / READ_SHARE), is_wanted);
+        if candidates.len() < limit {
+            // Few are wanted: they may stand in the lists that were not read.
+            candidates = self.sharing(&letters, limit_compared, usize::MAX, is_wanted);
+        }
         let pattern = NamePattern::of_letters(&letters);
         let mut found: Vec<Spelled> = candidates.into_iter().map(|number| self.compare(&pattern, number)).collect();
         found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.at.cmp(&b.at)));
@@ -101,13 +107,19 @@ impl Spelling {
     }
 
     /// Returns the wanted names that share the most threes of letters with a text, the commonest left out; of equals the shortest.
-    fn sharing(&mut self, letters: &[char], limit: usize, is_wanted: impl Fn(u32, Key) -> bool) -> Vec<u32> {
+    /// `left` is how many places of lists are read.
+    fn sharing(
+        &mut self,
+        letters: &[char],
+        limit: usize,
+        mut left: usize,
+        is_wanted: impl Fn(u32, Key) -> bool,
+    ) -> Vec<u32> {
         let mut grams = trigrams(letters);
         grams.sort_unstable();
         grams.dedup();
         let mut lists: Vec<&Vec<u32>> = grams.iter().filter_map(|gram| self.postings.get(gram)).collect();
         lists.sort_by_key(|list| list.len());
-        let mut left = READ_MIN.max(self.entries.len() / READ_SHARE);
         self.counts.resize(self.entries.len(), 0);
         let mut touched = Vec::new();
         for list in lists {

@@ -167,7 +167,8 @@ pub(super) fn after(connection: &Connection, sequence: Sequence, limit: usize) -
         let text: String = row.get(2)?;
         let unreadable = |e| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, e);
         let stored: Vec<StoredChange<'_>> = serde_json::from_str(&text).map_err(|e| unreadable(e.into()))?;
-        let mut room = ID_BYTES_PER_COMMIT_MAX;
+        // A run is charged as if each of its ids were as long as the last, which is less than twice what they are.
+        let mut room = 2 * ID_BYTES_PER_COMMIT_MAX;
         let changes = stored.into_iter().map(|change| change.into_change(&mut room)).collect::<Result<_, _>>();
         let changes = changes.map_err(unreadable)?;
         Ok(Commit { sequence: Sequence(row.get(0)?), committed: Timestamp(row.get(1)?), changes })
@@ -210,13 +211,14 @@ impl<'a> StoredChange<'a> {
         Self { kind: Cow::Borrowed(&change.kind), scope: Cow::Borrowed(&change.scope), ids, runs }
     }
 
-    /// `room`: so many ids the commit may still have. None has more than bytes of them, and a file from elsewhere must not
-    /// have us allocate without end.
+    /// `room`: so many bytes of ids the commit may still have. None was written with more, and a file from elsewhere must not have
+    /// us allocate without end.
     fn into_change(self, room: &mut usize) -> Result<Change, Box<dyn std::error::Error + Send + Sync>> {
         let mut ids = self.ids.into_owned();
         for (first, last) in self.runs {
             let count = last.checked_sub(first).and_then(|more| usize::try_from(more).ok()?.checked_add(1));
-            let left = count.and_then(|count| room.checked_sub(count));
+            let bytes = count.and_then(|count| count.checked_mul(last.to_string().len()));
+            let left = bytes.and_then(|bytes| room.checked_sub(bytes));
             *room = left.ok_or_else(|| format!("a commit cannot have touched {first} to {last}"))?;
             ids.extend((first..=last).map(|id| id.to_string()));
         }

@@ -49,8 +49,9 @@ fn ingest_that_is_killed_leaves_stores_that_agree_and_goes_on() {
     for kill in 0..kills {
         write_texts(&tool, 1 + u64::from(kill));
         let mut child = begin_ingest(&tool);
-        // Spread over all of a run, whatever this machine is busy with.
-        std::thread::sleep(whole.mul_f64(f64::from(kill % 17 + 1) / 18.0).min(Duration::from_secs(10)));
+        // Spread over all of a run.
+        let share = f64::from(kill + 1) / f64::from(kills + 1);
+        std::thread::sleep(whole.mul_f64(share).min(Duration::from_secs(10)));
         let was_at_work = child.try_wait().unwrap().is_none();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -176,10 +176,22 @@ message!(Documents, BeginForgets => Vec<Beginning>, |m| m.subjects.iter().map(In
 pub struct TakeIntent {
     /// About what.
     pub subject: IntentSubject,
-    /// Takes it without its payload, whatever state that is in, to do it again from the document itself.
-    pub without_payload: bool,
+    /// To do what.
+    pub purpose: TakePurpose,
 }
 message!(Documents, TakeIntent => TakenIntent, |m| m.subject.size_bytes());
+
+/// What an intent is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TakePurpose {
+    /// To do what was recorded.
+    Finish,
+    /// To do an ingest again from the document itself, whatever state the payload is in.
+    Redo,
+    /// To forget the subject: an ingest becomes a forget in the same commit, and its payload goes.
+    Forget,
+}
 
 /// What became of taking an intent over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

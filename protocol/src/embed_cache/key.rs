@@ -1,6 +1,6 @@
 //! What a cached value is known by: who computes it, with which parameters, from what.
 //!
-//! Start at [`CacheKey::of`]. The form that is hashed is part of the file format.
+//! Start at [`Producer::key`]. The form that is hashed is part of the file format.
 //!
 //! Always true: two keys are equal only when producer, parameters and input are, text and bytes being different inputs.
 

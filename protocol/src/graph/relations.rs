@@ -158,11 +158,7 @@ pub struct ReplaceSources {
     pub removes_bare_entities: bool,
 }
 message!(Graph, ReplaceSources => ReplacedSources, |m| {
-    let bytes = |source: &SourceFacts| {
-        let facts: usize = source.relations.iter().map(NewRelation::size_bytes).sum();
-        size_of::<SourceFacts>() + source.source.as_str().len() + facts
-    };
-    m.sources.iter().map(bytes).sum::<usize>()
+    m.sources.iter().map(SourceFacts::size_bytes).sum::<usize>()
 });
 
 /// One source, and what it says.
@@ -172,6 +168,15 @@ pub struct SourceFacts {
     pub source: SourceId,
     /// What it says; sources that these name are of no account. Empty: nothing any more.
     pub relations: Vec<NewRelation>,
+}
+
+impl SourceFacts {
+    /// Returns about how many bytes it takes in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let facts: usize = self.relations.iter().map(NewRelation::size_bytes).sum();
+        size_of::<Self>() + self.source.as_str().len() + facts
+    }
 }
 
 /// What became of sources that were replaced.

@@ -105,7 +105,8 @@ impl ContextBuilder {
     /// # Errors
     /// [`Conflict`](Kind::Conflict) when the context is there with another model, other dimensions, another metric or another
     /// collection, or with vectors and opened without, or the other way round; [`NotFound`](Kind::NotFound) when it is not there and
-    /// there is no embedder; [`Invalid`](Kind::Invalid) when a name cannot be used, or with an embedder for no vectors; or when a store cannot be started, or not be told what is to be finished.
+    /// there is no embedder; [`Invalid`](Kind::Invalid) when a name cannot be used, or with an embedder, a collection or a metric for
+    /// no vectors; or when a store cannot be started, or not be told what is to be finished.
     pub async fn open(self) -> Result<Context> {
         let Self { larder, name, collection, metric, has_vectors, embedder, extractor, options } = self;
         let name = name?;
@@ -114,6 +115,11 @@ impl ContextBuilder {
         let record = match (&embedder, found) {
             (Some(_), _) if !has_vectors => {
                 return Err(Kind::invalid("embedder", "a context without vectors has none").into());
+            }
+            _ if !has_vectors && (collection.is_some() || metric.is_some()) => {
+                return Err(
+                    Kind::invalid("context", "one without vectors has neither a collection nor a metric").into()
+                );
             }
             (None, found) if !has_vectors => {
                 let has_facts = found.as_ref().is_some_and(|found| found.has_facts) || extractor.is_some();
@@ -128,6 +134,9 @@ impl ContextBuilder {
                 return Err(Kind::NotFound { what: format!("context {:?}", name.as_str()) }.into());
             }
             (None, Some(found)) => Record { has_facts: found.has_facts || extractor.is_some(), ..found },
+            (Some(embedder), _) if embedder.dimensions() == 0 => {
+                return Err(Kind::invalid("embedder", "its vectors have no dimensions").into());
+            }
             (Some(embedder), found) => {
                 let bound = found.as_ref().map(|found| found.collection.clone());
                 let wanted = Record {

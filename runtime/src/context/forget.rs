@@ -141,7 +141,7 @@ impl Context {
                 }
                 Some(Beginning::Refused(refused)) => return Err(refused.into()),
                 _ => {
-                    if !self.finish_open(subject, OnDamage::Strip).await? {
+                    if !self.finish_open(subject, OnDamage::Forget(&mut receipt)).await? {
                         patience.pause(self).await?;
                     }
                 }

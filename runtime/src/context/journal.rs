@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use larder_actors::{Error, Result};
 use larder_protocol::documents::{
     BeginIngests, Beginning, BegunIntent, DocumentOutcome, FinishIntents, Intent, IntentKind, IntentSubject,
-    TakeIntent, TakenIntent,
+    TakeIntent, TakePurpose, TakenIntent,
 };
 use larder_protocol::graph::{ReplaceSources, SourceFacts};
 use larder_protocol::lease::Fencing;
@@ -34,8 +34,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 const POINTS_AT_ONCE: usize = 4_096;
 /// Bytes of points in one message; less, where the store's queue is small.
 const BYTES_AT_ONCE: usize = 8 << 20;
-/// Sources in one message.
-const SOURCES_AT_ONCE: usize = 1_000;
+/// Sources and facts in one message.
+const FACTS_AT_ONCE: usize = 10_000;
 
 /// What became of one document.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ struct Work {
 }
 
 /// What is done about an ingest whose payload is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnDamage {
+#[derive(Debug)]
+pub(super) enum OnDamage<'a> {
     /// It stays for [`repair`](Context::repair), or the next call about its document: it needs the embedder.
     Leave,
     /// It is done again from the document as it is stored.
     Redo,
-    /// What other stores hold of the document goes, since the document goes next.
-    Strip,
+    /// The document is forgotten in its place, everywhere; what goes is added to the receipt.
+    Forget(&'a mut ForgetReceipt),
 }
 
 /// Of which context an intent is.
@@ -190,8 +190,8 @@ impl Context {
 
     /// Finishes a subject's open intent, if its holder is dead or gave it up; answers whether there is none any more. The caller
     /// holds the subject.
-    pub(super) async fn finish_open(&self, subject: &IntentSubject, on_damage: OnDamage) -> Result<bool> {
-        let message = TakeIntent { subject: subject.clone(), without_payload: false };
+    pub(super) async fn finish_open(&self, subject: &IntentSubject, on_damage: OnDamage<'_>) -> Result<bool> {
+        let message = TakeIntent { subject: subject.clone(), purpose: TakePurpose::Finish };
         match self.send(message).await? {
             TakenIntent::None => Ok(true),
             TakenIntent::Held => Ok(false),
@@ -219,22 +219,34 @@ impl Context {
     }
 
     /// Finishes an ingest whose payload is damaged; answers whether there is no intent any more.
-    async fn finish_damaged(&self, intent: &Intent, on_damage: OnDamage) -> Result<bool> {
+    async fn finish_damaged(&self, intent: &Intent, on_damage: OnDamage<'_>) -> Result<bool> {
         let IntentSubject::Document(document) = &intent.subject else { return Ok(false) };
-        let payload = match on_damage {
+        let mut unread = ForgetReceipt::default();
+        let (purpose, payload, receipt) = match on_damage {
             OnDamage::Leave => return Ok(false),
             // Its embedder is another one.
             OnDamage::Redo if intent.context != self.inner.name => return Err(damaged(intent)),
-            OnDamage::Redo => self.prepare_stored(document).await?.map(|ready| ready.payload).unwrap_or_default(),
-            OnDamage::Strip => Payload::default(),
+            OnDamage::Redo => {
+                let ready = self.prepare_stored(document).await?;
+                (TakePurpose::Redo, ready.map(|ready| ready.payload).unwrap_or_default(), &mut unread)
+            }
+            OnDamage::Forget(receipt) => (TakePurpose::Forget, Payload::default(), receipt),
         };
-        match self.send(TakeIntent { subject: intent.subject.clone(), without_payload: true }).await? {
+        match self.send(TakeIntent { subject: intent.subject.clone(), purpose }).await? {
             TakenIntent::None => Ok(true),
             TakenIntent::Held | TakenIntent::Damaged(_) => Ok(false),
+            // Somebody finished that one meanwhile, and began another, which the next round does as it was recorded.
+            TakenIntent::Taken { intent: taken, .. } if taken.id != intent.id && taken.kind == IntentKind::Ingest => {
+                Ok(false)
+            }
             TakenIntent::Taken { intent, fencing, .. } => {
                 let target = self.target(&intent.context).await?;
-                let intent = BegunIntent { id: intent.id, fencing, leaving: intent.leaving };
-                self.follow(&target, vec![Work { intent, document: document.clone(), payload }]).await?;
+                let begun = BegunIntent { id: intent.id, fencing, leaving: intent.leaving };
+                if intent.kind == IntentKind::Forget {
+                    self.forget_begun(&target, &intent.subject, begun, receipt).await?;
+                } else {
+                    self.follow(&target, vec![Work { intent: begun, document: document.clone(), payload }]).await?;
+                }
                 Ok(true)
             }
         }
@@ -247,16 +259,21 @@ impl Context {
         let context = self.clone();
         let finish = async move {
             let _held = held;
-            context.finish_open(&subject, OnDamage::Redo).await
+            // Once more where another process put another in its place meanwhile.
+            Ok(context.finish_open(&subject, OnDamage::Redo).await?
+                || context.finish_open(&subject, OnDamage::Redo).await?)
         };
         self.in_task(finish).await.map(drop)
     }
 
     /// Tells the other stores of a document as it is stored, whose intent cannot be read: it keeps others from the document.
     pub(super) async fn redo_unread(&self, document: DocumentId) -> Result<()> {
+        let patience = Patience::new(self.inner.options.wait_max);
+        let held = self.hold(&[IntentSubject::Document(document.clone())], &patience).await?;
         let Some(ready) = self.prepare_stored(&document).await? else { return Ok(()) };
         let context = self.clone();
         self.in_task(async move {
+            let _held = held;
             let (what, target) = (IntentSubject::Document(document.clone()).to_string(), context.own_target());
             let points = DocumentPoints { document, points: ready.payload.points, keep: ready.payload.keep };
             context.tell(&target, &what, vec![points], ready.payload.facts).await
@@ -377,8 +394,17 @@ impl Context {
     /// Makes what sources say these facts.
     pub(super) async fn put_facts(&self, mut sources: Vec<SourceFacts>) -> Result<(u64, u64)> {
         let (mut deleted, mut kept) = (0, 0);
+        let queue_bytes = self.inner.larder.settings().graph.common.queue_bytes_max;
+        let bytes_max = BYTES_AT_ONCE.min(queue_bytes / 4);
         while !sources.is_empty() {
-            let rest = sources.split_off(SOURCES_AT_ONCE.min(sources.len()));
+            let (mut items, mut bytes) = (0, 0);
+            let fitting = sources.iter().take_while(|source| {
+                items += 1 + source.relations.len();
+                bytes += source.size_bytes();
+                items <= FACTS_AT_ONCE && bytes <= bytes_max
+            });
+            let count = fitting.count().max(1);
+            let rest = sources.split_off(count);
             let message = ReplaceSources { sources, removes_bare_entities: true };
             let replaced = self.send(message).await?;
             deleted += replaced.deleted;

@@ -21,6 +21,8 @@ use super::payload::Payload;
 use super::{Context, after, reason};
 use crate::handles::embed_cache::Model;
 
+/// Facts that one passage may state: what one message to the graph has room for.
+const FACTS_MAX: usize = larder_protocol::limits::BATCH_ITEMS_MAX - 1;
 /// What the ids of passages begin with, as sources of facts: other sources of the graph are none of ours.
 pub(super) const SOURCE_PREFIX: &str = "node:";
 
@@ -323,6 +325,11 @@ impl Context {
                     let extracted = self.within_limits("extractor", || extractor.extract(node)).await;
                     let failed = |error: BoxError| format!("facts of node {:?}: {error}", node.id.as_str());
                     let relations = extracted.map_err(failed)?;
+                    if relations.len() > FACTS_MAX {
+                        return Err(failed(
+                            format!("{} of them, at most {FACTS_MAX} are allowed", relations.len()).into(),
+                        ));
+                    }
                     relations
                         .iter()
                         .try_for_each(|relation| self.check_fact(relation))

@@ -97,6 +97,40 @@ async fn document_whose_payload_is_damaged_is_forgotten_without_an_embedder() {
     larder.close().await;
 }
 
+/// It took over the other context's intent first, and asked whose the document is then.
+#[tokio::test]
+async fn document_of_another_context_is_not_forgotten_whatever_its_intent_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = interrupted(folder.path()).await;
+    damage(folder.path(), "intent_payload", "payload");
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let other = larder.context("other").without_vectors().open().await.unwrap();
+    assert_refused(other.forget("a").await, Class::Conflict, &["notes"]);
+    let context = open(&larder).await;
+    within(context.repair()).await.unwrap();
+    assert_none(&disagreements(&context, &corpus).await);
+    larder.close().await;
+}
+
+/// A forget that cannot be ended is one that is open: the document is as before, or goes.
+#[tokio::test]
+async fn forget_of_a_document_with_a_damaged_payload_goes_on_where_it_was_broken_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut corpus = interrupted(folder.path()).await;
+    damage(folder.path(), "intent_payload", "payload");
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let context = larder.context("notes").open().await.unwrap();
+    larder.set_failpoint(StoreName::Graph, Failpoint::Commit, FailpointAction::Fail, 1_000_000);
+    context.forget("a").await.unwrap_err();
+    larder.close().await;
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let context = larder.context("notes").open().await.unwrap();
+    corpus.remove("a");
+    assert_none(&disagreements(&context, &corpus).await);
+    assert_sound(&larder).await;
+    larder.close().await;
+}
+
 #[tokio::test]
 async fn intent_whose_row_is_damaged_is_redone_by_repair() {
     for column in ["key", "context", "subject_kind", "subject", "kind", "leaving", "created_ms", "checksum"] {
