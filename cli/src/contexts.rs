@@ -9,6 +9,7 @@ use larder::protocol::IndexId;
 use larder::{Context, Embedder, HashingEmbedder, Larder};
 
 use crate::failure::Failure;
+use crate::output::Output;
 
 /// The context that is made where none is named.
 pub(crate) const DEFAULT: &str = "default";
@@ -47,7 +48,11 @@ pub(crate) struct Opened {
 
 /// Returns the context that is meant: the one that is named, the only one, or the one that the tool makes; `None` where there is
 /// none.
-pub(crate) async fn choose(larder: &Larder, named: Option<String>) -> Result<Option<String>, Failure> {
+pub(crate) async fn choose(
+    larder: &Larder,
+    named: Option<String>,
+    output: &mut Output,
+) -> Result<Option<String>, Failure> {
     let names: Vec<String> = larder.contexts().await?.iter().map(ToString::to_string).collect();
     let is_there = |name: &str| names.iter().any(|there| there == name);
     let said = || names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
@@ -60,7 +65,13 @@ pub(crate) async fn choose(larder: &Larder, named: Option<String>) -> Result<Opt
         }
         (None, []) => Ok(None),
         (None, [only]) => Ok(Some(only.clone())),
-        (None, _) if is_there(DEFAULT) => Ok(Some(DEFAULT.to_owned())),
+        (None, _) if is_there(DEFAULT) => {
+            output.note(format!(
+                "this is about the context {DEFAULT:?} alone, of {}; name another with --context",
+                said()
+            ));
+            Ok(Some(DEFAULT.to_owned()))
+        }
         (None, _) => {
             Err(Failure::usage(format!("there are several contexts: {}", said())).with_hint("name one with --context"))
         }

@@ -63,7 +63,7 @@ impl Receipt {
 pub(crate) async fn run(forget: Forget, folder: &Folder, output: &mut Output) -> Result<(), Failure> {
     let receipt = if folder.has(StoreName::Documents) {
         let larder = folder.open_to_write().await?;
-        let receipt = remove(&forget, &larder).await;
+        let receipt = remove(&forget, &larder, output).await;
         larder.close().await;
         receipt?
     } else {
@@ -84,9 +84,9 @@ pub(crate) async fn run(forget: Forget, folder: &Folder, output: &mut Output) ->
     }
 }
 
-async fn remove(forget: &Forget, larder: &Larder) -> Result<Receipt, Failure> {
+async fn remove(forget: &Forget, larder: &Larder, output: &mut Output) -> Result<Receipt, Failure> {
     let mut receipt = Receipt::default();
-    let Some(name) = contexts::choose(larder, forget.context.clone()).await? else {
+    let Some(name) = contexts::choose(larder, forget.context.clone(), output).await? else {
         return Err(Failure::not_found("no context is there").with_hint("`larder ingest` makes one"));
     };
     let Opened { context, .. } = contexts::open(larder, &name).await?;

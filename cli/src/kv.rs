@@ -257,12 +257,9 @@ async fn list(list: List, folder: &Folder, output: &mut Output) -> Result<(), Fa
                 filter: None,
                 limit: page_rows,
             };
-            if larder
-                .ask(ScanValues { range: KeyRange::All, after: None, limit: 1, ..scan.clone() })
-                .await?
-                .entries
-                .is_empty()
-            {
+            // A damaged first value is no reason to say nothing of those behind it.
+            let first = larder.ask(ScanValues { range: KeyRange::All, after: None, limit: 1, ..scan.clone() }).await;
+            if first.is_ok_and(|page| page.entries.is_empty()) {
                 output.note(format!(
                     "collection {:?} is not there, or empty; see `larder kv list`",
                     scan.collection.as_str()

@@ -109,7 +109,7 @@ pub(crate) async fn run(search: Search, folder: &Folder, output: &mut Output) ->
 async fn find(search: Search, larder: &Larder, output: &mut Output) -> Result<(), Failure> {
     let Search { text, limit, context } = search;
     let question = text.join(" ");
-    let Some(name) = contexts::choose(larder, context).await? else {
+    let Some(name) = contexts::choose(larder, context, output).await? else {
         return documents::print_found(larder, question, limit, output).await;
     };
     let Opened { context, model, has_vectors } = contexts::open(larder, &name).await?;

@@ -57,5 +57,8 @@ fn words(text: &str) -> HashSet<String> {
 /// Returns what in a passage is a sentence, and no heading, table or code.
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let prose = text.split("\n\n").filter(|part| !part.starts_with(['#', '|', '`', '<']));
-    prose.flat_map(|part| part.split_inclusive(['.', '?', '!'])).map(str::trim).filter(|part| part.len() > 20)
+    prose
+        .flat_map(|part| part.split_inclusive(['.', '?', '!']))
+        .map(|part| part.trim().trim_start_matches("- "))
+        .filter(|part| part.len() > 20)
 }

@@ -30,7 +30,7 @@ const PASSAGE_TOKENS: u64 = 700;
 const WINDOW_TOKENS: u64 = 1_000;
 
 const QUESTIONS: [&str; 3] =
-    ["What is lost in a power cut?", "And if the store is relaxed?", "How do several processes share a folder?"];
+    ["What is lost in a power cut?", "And if the store is relaxed?", "Who removes the lock of a dead process?"];
 
 struct Arguments {
     larder: PathBuf,
@@ -41,7 +41,7 @@ struct Arguments {
 impl Arguments {
     fn read() -> Option<Self> {
         let mut words = std::env::args_os().skip(1);
-        let larder = words.next()?.into();
+        let larder = words.next().filter(|word| !word.to_string_lossy().starts_with("--"))?.into();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
         let mut arguments = Self { larder, folder, questions: Vec::new() };
         while let Some(word) = words.next() {

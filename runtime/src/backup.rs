@@ -301,7 +301,10 @@ fn verify(folder: &Path, file: &ManifestFile) -> Result<()> {
     if found == file.blake3 {
         return Ok(());
     }
-    let detail = format!("{} is not what the snapshot's manifest says", path.display());
+    let detail = format!(
+        "the snapshot is, not the store: {} is not what its manifest says; take another snapshot",
+        path.display()
+    );
     Err(Kind::Corrupt { store: file.store, detail, written: Written::NotApplied }.into())
 }
 
