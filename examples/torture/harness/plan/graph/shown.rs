@@ -12,6 +12,9 @@ use super::super::changes::replay;
 use super::super::{Fate, History, Shown};
 use super::{EntityChange, GraphOperation, PART, SAME, alone, changer, other, own, part_name, source};
 
+/// Facts that a removed source loses in one commit.
+const SLICE: usize = 500;
+
 /// One fact as it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
@@ -89,6 +92,11 @@ fn tell_facts(history: &History, id: u64, parts: &BTreeMap<u64, Part>, shown: &m
                     shown.found.insert(by);
                     true
                 }
+                // It goes in slices, and was not answered yet.
+                Some((by, EntityChange::RemoveSource)) if is_begun(parts, &before) => {
+                    shown.untold.insert(by);
+                    history.fate(by) != Some(Fate::Applied)
+                }
                 _ => *parts == before,
             }
         }
@@ -98,6 +106,12 @@ fn tell_facts(history: &History, id: u64, parts: &BTreeMap<u64, Part>, shown: &m
         let operation = GraphOperation::of(history.seed, id);
         shown.violations.push(format!("id {id} is there in part: {parts:?}, and it does {operation}"));
     }
+}
+
+/// Whether some slices of facts went, the first ones first, and some are left.
+fn is_begun(parts: &BTreeMap<u64, Part>, before: &BTreeMap<u64, Part>) -> bool {
+    let gone_count = before.len() - parts.len().min(before.len());
+    gone_count > 0 && gone_count.is_multiple_of(SLICE) && parts.iter().eq(before.iter().skip(gone_count))
 }
 
 /// What the facts of an own entity are after its one change.
