@@ -62,8 +62,8 @@ impl Context {
     /// Embeddings of texts that another document holds, too, are computed again when they are next needed.
     ///
     /// # Errors
-    /// [`Conflict`](larder_protocol::Error::Conflict) when it is another context's; [`Unfinished`](larder_protocol::Error::Unfinished) when it is decided and a store
-    /// cannot follow now: it is finished by the next call for this document, [`recover`](Self::recover), or the next opening.
+    /// [`Conflict`](larder_protocol::Error::Conflict) when it is another context's;
+    /// [`Unfinished`](larder_protocol::Error::Unfinished) when it is decided and a store cannot follow now: it is finished by the next call for this document, [`recover`](Self::recover), or the next opening.
     pub async fn forget(&self, document: impl AsRef<str>) -> Result<ForgetReceipt> {
         let document = DocumentId::new(document)?;
         self.forget_in_task(IntentSubject::Document(document)).await

@@ -6,14 +6,13 @@
 //! Always true: a document may be as it was acknowledged last, or as what was begun since; never between the two.
 
 use std::collections::BTreeMap;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use larder::{CheckDepth, Class, Context, ErrorKind, Larder, Written};
 
 use crate::contexts::{Corpus, Stored, id, lose_journal};
-use crate::disk_full::{BALLAST_BYTES, RECOVERY_MAX, SmallDisk, ballast_is_there};
+use crate::disk_full::{BALLAST_BYTES, RECOVERY_MAX, SmallDisk, ballast_is_there, give_back, take_all_but};
 
 const DISK_BYTES: u64 = 16 << 20;
 const DOCUMENTS: u64 = 12;
@@ -167,18 +166,4 @@ async fn judge(context: &Context, possible: &Possible, report: &mut Report, at: 
             Err(what) => report.wrong.push(format!("{at}: {what}")),
         }
     }
-}
-
-/// Another program's file that takes all that is left but a little.
-#[expect(clippy::disallowed_methods, reason = "another program's file")]
-fn take_all_but(path: &Path, room: u64) {
-    let mut file = std::fs::File::create(path).expect("a name costs nothing on tmpfs");
-    while file.write_all(&[1; 4096]).is_ok() {}
-    let taken = file.seek(SeekFrom::End(0)).expect("a file of memory");
-    file.set_len(taken.saturating_sub(room)).expect("a file of memory");
-}
-
-#[expect(clippy::disallowed_methods, reason = "another program's file")]
-fn give_back(path: &Path) {
-    std::fs::remove_file(path).expect("it was made above");
 }

@@ -5,6 +5,7 @@
 //! Always true: nothing but the ballast's presence is known here of how a store does it; requests are sent, answers judged.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -100,7 +101,7 @@ async fn fill_and_free(disk: &SmallDisk, bytes: u64, seed: u64, by_stranger: boo
         // Something to read, and then another program takes the rest of the disk.
         fill(&larder, seed, 50, &mut stored, report, &at).await;
         ballast_is_there(disk, &larder).await;
-        take_all(&stranger);
+        take_all_but(&stranger, 0);
     }
     fill(&larder, seed, u64::MAX, &mut stored, report, &at).await;
     report.stored += stored.len() as u64;
@@ -337,15 +338,16 @@ async fn reopen(disk: &SmallDisk, stored: &BTreeMap<u64, Vec<u8>>, report: &mut 
     }
 }
 
-/// Another program's file that takes what is left, to the last page.
+/// Another program's file that takes what is left, but for so many bytes.
 #[expect(clippy::disallowed_methods, reason = "another program's file")]
-fn take_all(path: &Path) {
-    use std::io::Write;
+pub(crate) fn take_all_but(path: &Path, room: u64) {
     let mut file = std::fs::File::create(path).expect("a name costs nothing on tmpfs");
     while file.write_all(&[1; 4096]).is_ok() {}
+    let taken = file.seek(SeekFrom::End(0)).expect("a file of memory");
+    file.set_len(taken.saturating_sub(room)).expect("a file of memory");
 }
 
 #[expect(clippy::disallowed_methods, reason = "another program's file")]
-fn give_back(path: &Path) {
+pub(crate) fn give_back(path: &Path) {
     std::fs::remove_file(path).expect("it was made above");
 }
