@@ -6,7 +6,6 @@
 //! Always true: a document may be as it was acknowledged last, or as what was begun since; never between the two.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use larder::{CheckDepth, Class, Context, ErrorKind, Larder, Written};
