@@ -216,9 +216,7 @@ async fn wal_is_bounded_where_no_background_checkpoint_ever_succeeds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_store_cuts_its_wal_back_to_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let builder = Larder::builder(folder.path()).kv(|kv| kv.common.checkpoint.idle = Duration::from_millis(50));
-    let larder =
-        builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10)).open().await.unwrap();
+    let larder = open_soon_idle(folder.path(), 0).await;
     let values = larder.kv().bytes("load");
     values.put("kept", vec![7; 100_000]).await.unwrap();
     within(async {
@@ -230,6 +228,39 @@ async fn idle_store_cuts_its_wal_back_to_nothing() {
     .await;
     assert_eq!(values.get("kept").await.unwrap().map(|value| value.len()), Some(100_000));
     larder.close().await;
+}
+
+/// Opens a folder whose kv store is idle as soon as nobody has written for 50 ms.
+async fn open_soon_idle(folder: &Path, kept_frames: u32) -> Larder {
+    let builder = Larder::builder(folder).kv(|kv| {
+        kv.common.checkpoint.idle = Duration::from_millis(50);
+        kv.common.checkpoint.kept_frames = kept_frames;
+    });
+    builder.settings(|settings| settings.maintenance_interval = Duration::from_millis(10)).open().await.unwrap()
+}
+
+/// Commits into a file that grows wait twice as long as those that overwrite.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wal_of_a_store_that_is_idle_now_and_then_does_not_grow_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = open_soon_idle(folder.path(), 1_000).await;
+    let values = larder.kv().bytes("load");
+    let mut wal_bytes_before = None;
+    for round in 0..3 {
+        values.put("kept", vec![round; 100_000]).await.unwrap();
+        let checkpoint_count = kv(&larder).checkpoint_count;
+        within(async {
+            while kv(&larder).checkpoint_count == checkpoint_count {
+                values.get("kept").await.unwrap();
+            }
+        })
+        .await;
+        let wal_bytes = wal_bytes(folder.path());
+        assert!(wal_bytes > 100_000, "round {round}");
+        assert_eq!(wal_bytes_before.replace(wal_bytes).unwrap_or(wal_bytes), wal_bytes, "round {round}");
+    }
+    larder.close().await;
+    assert_eq!(wal_bytes(folder.path()), 0, "a closed folder has no WAL");
 }
 
 /// A replicator copies the WAL: larder must neither fold it in nor cut it back, whatever its length, not even at close.

@@ -37,7 +37,8 @@ pub struct ChatSettings {
     /// How searches take texts apart. Default [`Tokenizer::Unicode`]. Another one makes the index anew at the next opening.
     pub tokenizer: Tokenizer,
     /// Whether deleted text is overwritten in the file. Default `false`. Set: deletes write more. The WAL holds older
-    /// pages until its next checkpoint, and snapshots keep what they have.
+    /// pages until it is emptied: when the folder is closed, or the store is idle and `checkpoint.kept_frames` is 0.
+    /// Snapshots keep what they have.
     pub secure_delete: bool,
 }
 

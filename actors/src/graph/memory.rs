@@ -3,16 +3,15 @@
 //! Start at [`look`]: a question looks at one committed state, and the graph is brought to exactly that one, whoever committed it.
 //! What was made is what has a higher key; what was changed or deleted is in the table `touched`.
 //!
-//! Where nothing is to be followed, [`current`] answers without a transaction, and in a folder of one process without asking SQLite.
+//! Where nothing is to be followed, [`current`] answers without a transaction, and where nobody is writing without asking SQLite.
 //!
 //! Always true: the graph is changed only by a read of committed rows, in a transaction that began while it was held, so that it
 //! never runs ahead of what its question sees.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use larder_protocol::Label;
+use larder_protocol::{Label, Sequence};
 use rusqlite::{Connection, params};
 
 use super::delete::TOUCHED_KEPT;
@@ -38,8 +37,6 @@ const RETRIED_AFTER: i64 = 200_000;
 #[derive(Debug)]
 pub struct GraphMemory {
     bytes_max: usize,
-    /// Counts this process's commits, if no other process can change the file.
-    commits: Option<AtomicU64>,
     graph: Mutex<Graph>,
     pub(super) names: Mutex<Option<Names>>,
     pub(super) similar: Mutex<Option<Similar>>,
@@ -64,8 +61,6 @@ struct Followed {
     index: GraphIndex,
     /// Every write up to this is in it.
     to: i64,
-    /// So many commits of this process are in it at least.
-    commits: u64,
     rebuilding: Option<Rebuilding>,
 }
 
@@ -85,10 +80,9 @@ pub(super) struct Seen<'a> {
 }
 
 impl GraphMemory {
-    pub(super) fn new(settings: &GraphSettings, is_exclusive: bool) -> Self {
+    pub(super) fn new(settings: &GraphSettings) -> Self {
         let bytes_max = usize::try_from(settings.index_bytes_max).unwrap_or(usize::MAX);
         Self {
-            commits: is_exclusive.then(AtomicU64::default),
             bytes_max,
             graph: Mutex::default(),
             names: Mutex::default(),
@@ -102,19 +96,7 @@ impl GraphMemory {
         self.bytes_max
     }
 
-    /// Notes a commit of this process. Must be called before anybody is told of it.
-    pub(super) fn note_commit(&self) {
-        if let Some(commits) = &self.commits {
-            commits.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn commits(&self) -> u64 {
-        self.commits.as_ref().map_or(0, |commits| commits.load(Ordering::Acquire))
-    }
-
     pub(super) fn forget(&self) {
-        self.note_commit();
         *lock(&self.graph) = Graph::Unloaded;
         *lock(&self.names) = None;
         *lock(&self.similar) = None;
@@ -163,14 +145,10 @@ pub(super) fn hold<'a, T: Default>(mutex: &'a Mutex<T>, is_in_place: bool) -> Ou
 /// be further by now.
 pub(super) fn current(context: &Reading<'_>) -> Outcome<Option<Snapshot>> {
     let Ok(held) = context.memory.graph.try_lock() else { return Ok(None) };
-    let Graph::Loaded(Followed { index, to, commits, rebuilding: None }) = &*held else { return Ok(None) };
-    let (snapshot, to, commits) = (index.snapshot(), *to, *commits);
+    let Graph::Loaded(Followed { index, to, rebuilding: None }) = &*held else { return Ok(None) };
+    let (snapshot, to) = (index.snapshot(), *to);
     drop(held);
-    let is_current = match &context.memory.commits {
-        Some(newest) => newest.load(Ordering::Acquire) == commits,
-        None => context.newest_sequence()?.0.cast_signed() == to,
-    };
-    Ok(is_current.then_some(snapshot))
+    Ok(context.is_newest(Sequence(to.cast_unsigned()))?.then_some(snapshot))
 }
 
 /// Looks at the newest committed state.
@@ -179,14 +157,9 @@ pub(super) fn current(context: &Reading<'_>) -> Outcome<Option<Snapshot>> {
 /// On a caller's thread [`Failure::TooLong`] when there is more to follow than a few rows.
 pub(super) fn look<T>(context: &Reading<'_>, look: impl FnOnce(Seen<'_>) -> Outcome<T>) -> Outcome<T> {
     let mut held = hold(&context.memory.graph, context.is_in_place)?;
-    // Counted before the transaction begins, which then sees at least those.
-    let commits = context.memory.commits();
     // Begun with the graph in hand, so that nobody takes it further than this transaction sees.
     context.at_one_instant(|connection| {
         let snapshot = follow(context, connection, &mut held)?;
-        if let Graph::Loaded(followed) = &mut *held {
-            followed.commits = commits;
-        }
         drop(held);
         look(Seen { connection, snapshot })
     })
@@ -257,7 +230,7 @@ fn load(connection: &Connection, bytes_max: usize, newest: i64) -> Outcome<Graph
             Err(TooLarge) => return Ok(Graph::TooLarge(newest)),
         }
     }
-    Ok(Graph::Loaded(Followed { index: GraphIndex::new(builder), to: newest, commits: 0, rebuilding: None }))
+    Ok(Graph::Loaded(Followed { index: GraphIndex::new(builder), to: newest, rebuilding: None }))
 }
 
 fn without_end(key: i64) -> Failure {
@@ -407,7 +380,7 @@ mod tests {
     fn followed(to: i64) -> Followed {
         let mut index = GraphIndex::default();
         put(&mut index, 1..to + 1);
-        Followed { index, to, commits: 0, rebuilding: None }
+        Followed { index, to, rebuilding: None }
     }
 
     /// Waits for the thread that builds.
@@ -446,16 +419,5 @@ mod tests {
         followed.mind_rebuilding(100);
         adopt(&mut followed, 10_001);
         assert!(followed.index.is_to_be_rebuilt());
-    }
-
-    #[test]
-    fn a_folder_of_one_process_counts_commits_and_one_of_several_does_not() {
-        let memory = |is_exclusive| GraphMemory::new(&GraphSettings::default(), is_exclusive);
-        let [alone, shared] = [true, false].map(memory);
-        for memory in [&alone, &shared] {
-            memory.note_commit();
-            memory.forget();
-        }
-        assert_eq!((alone.commits(), shared.commits()), (2, 0));
     }
 }

@@ -79,14 +79,12 @@ impl Store for Graph {
         settings.tokenizer = tokenizer;
     }
 
-    fn memory(settings: &GraphSettings, exclusive: bool) -> GraphMemory {
-        GraphMemory::new(settings, exclusive)
+    fn memory(settings: &GraphSettings, _exclusive: bool) -> GraphMemory {
+        GraphMemory::new(settings)
     }
 
     /// The graph in memory follows what was committed when it is next asked, as it follows other processes.
-    fn committed(memory: &GraphMemory, _changes: &[Change]) {
-        memory.note_commit();
-    }
+    fn committed(_memory: &GraphMemory, _changes: &[Change]) {}
 
     fn forget(memory: &GraphMemory) {
         memory.forget();

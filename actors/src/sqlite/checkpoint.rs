@@ -24,8 +24,11 @@ pub struct CheckpointSettings {
     /// frame, a WAL of 4 KiB pages stays below 64 MiB. Higher: a longer WAL, a longer restart after a crash, and a longer
     /// stall when it comes.
     pub writer_hard_frames: u32,
-    /// A WAL of any length is checkpointed and truncated after this long without a write. Default 2 s.
+    /// A WAL of any length is checkpointed after this long without a write. Default 2 s.
     pub idle: Duration,
+    /// Up to so many frames it keeps its file then, since a file that grows makes commits wait; a longer one is emptied.
+    /// Default 1,000: 4 MiB. Lower: what was deleted stays in the file for less long; 0: it is emptied whenever it is idle.
+    pub kept_frames: u32,
 }
 
 impl Default for CheckpointSettings {
@@ -35,6 +38,7 @@ impl Default for CheckpointSettings {
             writer_soft_frames: 7_000,
             writer_hard_frames: 15_000,
             idle: Duration::from_secs(2),
+            kept_frames: 1_000,
         }
     }
 }
@@ -88,9 +92,13 @@ pub fn next_checkpoint(wal: WalStats, settings: &CheckpointSettings) -> Option<C
     if wal.frames == 0 {
         return None;
     }
+    let is_idle = wal.idle_for >= settings.idle;
     // A WAL that a reader let grow is cut back as soon as that reader is gone.
-    if wal.idle_for >= settings.idle || wal.is_pinned {
+    if wal.is_pinned || (is_idle && wal.frames > settings.kept_frames) {
         return Some(CheckpointMode::Truncate);
+    }
+    if is_idle && wal.unsynced_frames() > 0 {
+        return Some(CheckpointMode::Passive);
     }
     is_background_due(wal, settings).then_some(CheckpointMode::Passive)
 }
@@ -197,10 +205,19 @@ mod tests {
     }
 
     #[test]
-    fn idle_store_is_truncated_and_busy_one_checkpointed_in_the_background() {
+    fn idle_store_is_checkpointed_and_a_long_wal_cut_back() {
         let settings = CheckpointSettings::default();
-        let idle = WalStats { frames: 1, idle_for: settings.idle, ..WalStats::default() };
-        assert_eq!(next_checkpoint(idle, &settings), Some(CheckpointMode::Truncate));
+        let idle = |frames| WalStats { frames, idle_for: settings.idle, ..WalStats::default() };
+        assert_eq!(next_checkpoint(idle(settings.kept_frames + 1), &settings), Some(CheckpointMode::Truncate));
+        assert_eq!(next_checkpoint(idle(settings.kept_frames), &settings), Some(CheckpointMode::Passive));
+        let moved = WalStats { checkpointed_frames: 1, ..idle(1) };
+        assert_eq!(next_checkpoint(moved, &settings), Some(CheckpointMode::Passive), "not synced yet");
+        assert_eq!(next_checkpoint(WalStats { synced_frames: 1, ..moved }, &settings), None);
+    }
+
+    #[test]
+    fn busy_store_is_checkpointed_in_the_background() {
+        let settings = CheckpointSettings::default();
         let busy = WalStats { frames: settings.background_frames, ..WalStats::default() };
         assert_eq!(next_checkpoint(busy, &settings), Some(CheckpointMode::Passive));
         let done = WalStats { checkpointed_frames: busy.frames, ..busy };

@@ -172,6 +172,17 @@ impl StoreFile {
         Ok(connection)
     }
 
+    /// Returns where SQLite keeps the WAL.
+    pub(crate) fn wal_path(&self) -> PathBuf {
+        self.sibling("-wal")
+    }
+
+    fn sibling(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    }
+
     #[expect(clippy::disallowed_methods, reason = "`create_new` never opens a file that exists, so none that is live")]
     fn create_if_missing(&self) -> Result<()> {
         let mut options = OpenOptions::new();
@@ -189,10 +200,9 @@ impl StoreFile {
     /// Undoes the file's first page, where a process died while it wrote that: [`identify`](Self::identify) only reads,
     /// and with a rollback journal beside the file it could not. From then on the file is in WAL mode and has no journal.
     fn undo_broken_creation(&self) -> Result<()> {
-        let mut journal = self.path.clone().into_os_string();
-        journal.push("-journal");
+        let journal = self.sibling("-journal");
         let is_first_page = self.path.metadata().is_ok_and(|file| file.len() <= u64::from(self.schema.page_bytes));
-        if !(is_first_page && Path::new(&journal).exists()) {
+        if !(is_first_page && journal.exists()) {
             return Ok(());
         }
         // Any read rolls back; while a living process holds the journal, it waits.
@@ -229,11 +239,7 @@ impl StoreFile {
     fn onlooker(&self) -> Result<Connection> {
         // Whoever opens a file in WAL mode makes its siblings, and only who may write removes them again. Where siblings
         // are there already, they may hold what belongs into the file: then it is only read, and they stay as they are.
-        let has_siblings = ["-wal", "-journal"].iter().any(|suffix| {
-            let mut path = self.path.clone().into_os_string();
-            path.push(suffix);
-            Path::new(&path).exists()
-        });
+        let has_siblings = ["-wal", "-journal"].iter().any(|suffix| self.sibling(suffix).exists());
         let access = if has_siblings { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
         let connection = self.open(access)?;
         connection

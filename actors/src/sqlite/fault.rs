@@ -81,6 +81,15 @@ pub(crate) fn is_failed_sync(error: &rusqlite::Error) -> bool {
     matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
+/// Returns the error that SQLite would give for one of a file beside its own.
+pub(crate) fn of_io(doing: &str, error: &std::io::Error) -> rusqlite::Error {
+    let code = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
+        _ => ffi::SQLITE_IOERR_WRITE,
+    };
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(format!("{doing}: {error}")))
+}
+
 /// Returns the error that a line of SQLite's `integrity_check` stands for, if it tells of a read that failed: no page was
 /// found damaged then, it could not be had.
 pub(crate) fn of_finding(finding: &str) -> Option<rusqlite::Error> {

@@ -3,7 +3,7 @@
 //! Start at [`connection`]; the other modules each hold one policy.
 //!
 //! Always true: connections are opened in `connection` only, where every one of them is hardened; nothing opens a live
-//! database file with `std::fs`, because closing such a descriptor drops SQLite's locks.
+//! database file with `std::fs`, because closing such a descriptor drops SQLite's locks (`wal_room` opens the WAL, which has none).
 
 pub mod ballast;
 pub mod checkpoint;
@@ -18,3 +18,5 @@ pub(crate) mod interrupt;
 pub(crate) mod text;
 pub(crate) mod turn;
 pub(crate) mod unsynced;
+pub(crate) mod wal_room;
+pub(crate) mod watermark;

@@ -9,6 +9,7 @@ use super::changes::{self, ChangeSet};
 use super::lease::Process;
 use crate::error::Error;
 use crate::sqlite::fault;
+use crate::sqlite::watermark::Watermark;
 
 /// What a handler returns.
 pub type Outcome<T> = std::result::Result<T, Failure>;
@@ -97,10 +98,20 @@ pub struct ReadContext<'a, S: Store> {
     pub memory: &'a S::Memory,
     /// Whether it runs on the caller's thread, where it may take about 200 µs; see [`Failure::TooLong`].
     pub is_in_place: bool,
+    pub(crate) watermark: &'a Watermark,
     pub(crate) process: &'a Process,
 }
 
 impl<S: Store> ReadContext<'_, S> {
+    /// Tells whether `sequence`, which was seen to be committed, was the newest commit of all processes at some moment since this was
+    /// called. Where nobody is writing, SQLite is not asked.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn is_newest(&self, sequence: Sequence) -> Outcome<bool> {
+        Ok(self.watermark.is_at(sequence) || self.newest_sequence()? == sequence)
+    }
+
     /// Runs several statements over what is committed at one instant.
     ///
     /// # Errors

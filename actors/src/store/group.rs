@@ -27,8 +27,9 @@ use crate::sqlite::connection::{self, Durability};
 use crate::sqlite::fault::{self, Fault};
 use crate::sqlite::interrupt::Scope;
 use crate::sqlite::turn::Turn;
+use crate::sqlite::wal_room::WalRoom;
 
-/// Frames between two attempts to fold in a WAL past its cap: half a MiB.
+/// Frames between two attempts to fold in a WAL past its cap, and between two looks at what it adds to the file: half a MiB.
 const RETRY_FRAMES: u32 = 128;
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
@@ -42,6 +43,7 @@ pub(super) struct Group<S: Store> {
     shared: Arc<StoreShared<S>>,
     settings: StoreSettings,
     connection: Connection,
+    wal_room: WalRoom,
     turn: Option<Turn>,
     /// Tells this opening's commits from others' in the change log.
     origin: i64,
@@ -55,6 +57,8 @@ pub(super) struct Group<S: Store> {
     broken: Option<Error>,
     /// The WAL's length at the writer's last checkpoint.
     attempted_at_frames: u32,
+    /// The WAL's length when its growth was last compared with the ballast.
+    measured_at_frames: u32,
     /// When a write last found the disk full; `None` once one succeeded.
     disk_full_at: Option<Instant>,
     /// When a WAL at its limit was last looked at.
@@ -105,6 +109,7 @@ impl<S: Store> Group<S> {
             .and_then(|()| changes::newest(&connection))
             .map_err(|e| fault::describe(S::NAME, "reading its change log", Written::NotApplied, e))?;
         shared.status.sequence.fetch_max(newest.0, Ordering::AcqRel);
+        shared.watermark.begin(newest);
         let turn = shared
             .turn_path
             .as_deref()
@@ -112,6 +117,7 @@ impl<S: Store> Group<S> {
             .transpose()
             .map_err(|e| io_error::<S>("opening its turn file", e))?;
         Ok(Self {
+            wal_room: WalRoom::new(shared.file.wal_path(), S::SCHEMA.page_bytes),
             shared,
             settings,
             connection,
@@ -124,6 +130,7 @@ impl<S: Store> Group<S> {
             began: None,
             broken: None,
             attempted_at_frames: 0,
+            measured_at_frames: 0,
             disk_full_at: None,
             wal_pinned_at: None,
             write_count_before: 0,
@@ -252,7 +259,7 @@ impl<S: Store> Group<S> {
         let mut marker = ChangeSet::default();
         marker.reset(changes::newest(&self.connection)?);
         marker.record_all("marker", "");
-        changes::append(&self.connection, &marker, self.origin, now())?;
+        self.append(&marker)?;
         self.connection.execute_batch("COMMIT")
     }
 
@@ -338,16 +345,21 @@ impl<S: Store> Group<S> {
 
     /// Tells whether folding the WAL into the main file makes that grow by more than the ballast could give on a full disk:
     /// then neither could shrink any more, and deletes would soon find no room in the WAL either.
-    fn outgrows_ballast(&self) -> bool {
+    fn outgrows_ballast(&mut self) -> bool {
         let status = &self.shared.status;
-        let frames = |counter: &std::sync::atomic::AtomicU32| u64::from(counter.load(Ordering::Relaxed));
-        let waiting_frames = frames(&status.wal_frames).saturating_sub(frames(&status.wal_checkpointed_frames));
+        let frames = status.wal_frames.load(Ordering::Relaxed);
+        let waiting_frames = frames.saturating_sub(status.wal_checkpointed_frames.load(Ordering::Relaxed));
         let page_bytes = u64::from(S::SCHEMA.page_bytes);
         let bytes_max = self.shared.ballast.bytes() / 2;
         // The file cannot grow by more than what waits, which is known for nothing.
-        if bytes_max == 0 || waiting_frames * page_bytes <= bytes_max {
+        if bytes_max == 0 || u64::from(waiting_frames) * page_bytes <= bytes_max {
             return false;
         }
+        // Between two looks at it, which take as long as a tenth of a small commit, little is added.
+        if frames.checked_sub(self.measured_at_frames).is_some_and(|grown| grown < RETRY_FRAMES) {
+            return false;
+        }
+        self.measured_at_frames = frames;
         let page_count = self
             .connection
             .prepare_cached("PRAGMA page_count")
@@ -378,7 +390,7 @@ impl<S: Store> Group<S> {
         let noted = self.begin_transaction().and_then(|()| {
             self.changes.reset(told.max(changes::newest(&self.connection)?));
             self.changes.record_all("restore", "");
-            changes::append(&self.connection, &self.changes, self.origin, now())?;
+            self.append(&self.changes)?;
             self.connection.execute_batch("COMMIT")
         });
         noted.map_err(|e| {
@@ -668,12 +680,13 @@ impl<S: Store> Group<S> {
     fn end_transaction(&mut self) -> Result<()> {
         let sequence = self.changes.last_sequence();
         if !self.changes.is_empty()
-            && let Err(error) = changes::append(&self.connection, &self.changes, self.origin, now())
+            && let Err(error) = self.append(&self.changes)
         {
             self.rollback();
             self.note_fault(&error);
             return Err(fault::describe(S::NAME, "writing the change log", Written::NotApplied, error));
         }
+        self.make_room_in_wal();
         self.fate = Fate::Committing;
         let committed = self
             .shared
@@ -708,6 +721,25 @@ impl<S: Store> Group<S> {
                 Err(fault::describe(S::NAME, "committing", Written::NotApplied, error))
             }
             Ok(false) | Err(_) => Err(fault::describe(S::NAME, "committing", Written::Unknown, error)),
+        }
+    }
+
+    /// Writes a row of the change log; must come before every COMMIT of changes.
+    fn append(&self, set: &ChangeSet) -> rusqlite::Result<()> {
+        changes::append(&self.connection, set, self.origin, now())?;
+        let raised = self.shared.watermark.raise(set.last_sequence());
+        raised.map_err(|e| fault::of_io("raising the store's watermark", &e))
+    }
+
+    /// Spares the commit a sync of a file that grows. On a full disk, what it needs itself is all that there may be.
+    fn make_room_in_wal(&mut self) {
+        let waits_for_disk = self.settings.durability == Durability::Durable && !self.changes.is_empty();
+        if !waits_for_disk || self.shared.is_replicated || self.disk_full_at.is_some() {
+            return;
+        }
+        let frames = self.shared.status.wal_frames.load(Ordering::Relaxed);
+        if let Err(error) = self.wal_room.make(frames) {
+            tracing::debug!(store = %S::NAME, %error, "no room ahead in the WAL");
         }
     }
 

@@ -92,8 +92,8 @@ impl<S: Store> StoreHandle<S> {
     /// When the file is refused or cannot be opened; nothing runs then.
     pub async fn start<P: kameo::Actor>(supervisor: &ActorRef<P>, opening: StoreOpening<S>) -> Result<Self> {
         let (runtime, (limit, window)) = (opening.runtime.clone(), opening.restart_limit);
-        let adjusted = runtime.spawn_blocking(move || with_tokenizer_found(opening)).await;
-        let shared = Arc::new(shared(adjusted.map_err(|lost| failed::<S>(lost.to_string()))?));
+        let shared = runtime.spawn_blocking(move || shared(with_tokenizer_found(opening))).await;
+        let shared = Arc::new(shared.map_err(|lost| failed::<S>(lost.to_string()))??);
         let settings = shared.settings.clone();
         let opened = Arc::clone(&shared);
         let beginning = runtime.spawn_blocking(move || {
@@ -639,8 +639,8 @@ fn context<'a, S: Store>(
     now: Timestamp,
     is_in_place: bool,
 ) -> ReadContext<'a, S> {
-    let (settings, memory) = (&shared.store_settings, &shared.memory);
-    ReadContext { connection, now, settings, memory, is_in_place, process: &shared.process }
+    let (settings, memory, watermark) = (&shared.store_settings, &shared.memory, &shared.watermark);
+    ReadContext { connection, now, settings, memory, is_in_place, watermark, process: &shared.process }
 }
 
 /// Damage that a check found.

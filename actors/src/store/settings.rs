@@ -112,9 +112,11 @@ impl StoreSettings {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         check("deadline (in ms)", millis(self.deadline), 1, u64::MAX)?;
         check("reader_age_max (in ms)", millis(self.reader_age_max), 1, u64::MAX)?;
-        let CheckpointSettings { background_frames, writer_soft_frames, writer_hard_frames, .. } = self.checkpoint;
+        let CheckpointSettings { background_frames, writer_soft_frames, writer_hard_frames, kept_frames, .. } =
+            self.checkpoint;
         check("checkpoint.background_frames", background_frames.into(), 1, 1 << 24)?;
         check("checkpoint.writer_soft_frames", writer_soft_frames.into(), 1, 1 << 24)?;
-        check("checkpoint.writer_hard_frames", writer_hard_frames.into(), writer_soft_frames.into(), 1 << 24)
+        check("checkpoint.writer_hard_frames", writer_hard_frames.into(), writer_soft_frames.into(), 1 << 24)?;
+        check("checkpoint.kept_frames", kept_frames.into(), 0, 1 << 24)
     }
 }

@@ -25,6 +25,7 @@ use crate::sqlite::connection::{Durability, StoreFile};
 use crate::sqlite::fault;
 use crate::sqlite::interrupt::CallOff;
 use crate::sqlite::presence::Presence;
+use crate::sqlite::watermark::Watermark;
 
 /// What the runtime decides about a store when it brings it up.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub(crate) struct StoreShared<S: Store> {
     pub(super) status: Status,
     pub(super) commits: watch::Sender<Sequence>,
     pub(super) turn_path: Option<PathBuf>,
+    pub(super) watermark: Watermark,
     pub(super) is_replicated: bool,
     pub(super) ballast: Arc<Ballast>,
     /// The end of the actor is wanted: called off then is what nobody waits for that long, as compacting.
@@ -202,12 +204,10 @@ impl<S: Store> StoreShared<S> {
     /// Notes the WAL's length after a commit.
     pub(super) fn note_wal(&self, wal: CheckpointResult) {
         self.failures_in_a_row.store(0, Ordering::Release);
-        let frames_before = self.status.wal_frames.swap(wal.frames, Ordering::Relaxed);
-        if wal.frames < frames_before {
-            // It started over.
-            self.status.wal_synced_frames.store(0, Ordering::Relaxed);
-        }
+        self.status.wal_frames.store(wal.frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(wal.checkpointed_frames, Ordering::Relaxed);
+        // None are, once it has started over.
+        self.status.wal_synced_frames.fetch_min(wal.checkpointed_frames, Ordering::Relaxed);
         if is_background_due(self.status.wal(), &self.settings.checkpoint) {
             self.wal_grew.notify_one();
         }
@@ -308,7 +308,9 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings, own: &S::Se
     }
 }
 
-pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
+/// # Errors
+/// When what processes share beside the file cannot be opened.
+pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> Result<StoreShared<S>> {
     let StoreOpening {
         folder,
         settings,
@@ -322,12 +324,16 @@ pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         process,
         ..
     } = opening;
-    StoreShared {
+    let in_locks = |suffix: &str| (!is_exclusive).then(|| folder.join("locks").join(format!("{}.{suffix}", S::NAME)));
+    let watermark = Watermark::open(in_locks("watermark").as_deref())
+        .map_err(|e| group::io_error::<S>("opening its watermark", e))?;
+    Ok(StoreShared {
         file: StoreFile { is_replicated, ..store_file::<S>(&folder, &settings, &store_settings) },
         memory: S::memory(&store_settings, is_exclusive),
         status: Status::new(S::NAME),
         commits: watch::Sender::new(Sequence(0)),
-        turn_path: (!is_exclusive).then(|| folder.join("locks").join(format!("{}.turn", S::NAME))),
+        turn_path: in_locks("turn"),
+        watermark,
         is_replicated,
         ballast,
         closing: Arc::default(),
@@ -342,5 +348,5 @@ pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> StoreShared<S> {
         store_settings,
         events,
         wal_grew,
-    }
+    })
 }

@@ -15,6 +15,9 @@ use crate::random::Random;
 /// The unit that a disk writes whole.
 const SECTOR_BYTES: u64 = 512;
 
+/// How far a WAL grows ahead of its frames: 256 KiB.
+const GROWN_SECTORS: u64 = 512;
+
 /// Which of the unsynced changes survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survival {
@@ -198,9 +201,14 @@ impl<'r> Disk<'r> {
         self.pending_entries.iter().take(entries_kept).for_each(|entry| set_entry(&mut entries, entry));
         // Independent coins at one half would nearly always break a long WAL in its first frames.
         let mut chance = Chance { survival, percent: random.choose(&[50, 85, 97]), random };
-        let files =
-            entries.into_iter().map(|(path, file)| (path.to_owned(), self.contents(file, &mut chance))).collect();
-        Image { files, history: self.history.clone() }
+        let content = |(path, file): (&Path, usize)| {
+            let mut bytes = self.contents(file, &mut chance);
+            if !bytes.is_empty() && path.to_string_lossy().ends_with("-wal") {
+                chance.grow(&mut bytes);
+            }
+            (path.to_owned(), bytes)
+        };
+        Image { files: entries.into_iter().map(content).collect(), history: self.history.clone() }
     }
 
     fn contents(&self, file: usize, chance: &mut Chance) -> Vec<u8> {
@@ -259,6 +267,17 @@ struct Chance {
 impl Chance {
     fn survives(&mut self) -> bool {
         self.survival == Survival::Everything || self.random.percent(self.percent)
+    }
+
+    /// larder lets a WAL grow ahead of its frames, past SQLite and so past the recording. Nobody waits for that: it is there
+    /// or not, in whole sectors.
+    fn grow(&mut self, wal: &mut Vec<u8>) {
+        let ahead_bytes = (self.random.below(2) * self.random.below(GROWN_SECTORS + 1) * SECTOR_BYTES) as usize;
+        let ahead = match self.survival {
+            Survival::Garbled => self.random.bytes(ahead_bytes),
+            _ => vec![0; ahead_bytes],
+        };
+        wal.extend(ahead);
     }
 
     fn write(&mut self, bytes: &mut Vec<u8>, offset: u64, data: &[u8]) {

@@ -16,6 +16,7 @@
 //!   [`Recording::strict_directories`] only a sync of the directory counts, as POSIX has it.
 //! - After a **failed** sync nothing written before it is ever made safe by a later sync, until it is written again:
 //!   Linux marks the pages clean ("fsyncgate").
+//! - A WAL may end in up to 256 KiB of zeros, or in garbage where a disk garbles: larder lets it grow ahead of its frames.
 //! - `-shm` files never survive. Files that SQLite does not open stay as they were when recording began; the folder
 //!   itself and its parents are safe from the start.
 //!

@@ -90,6 +90,30 @@ async fn each_process_meets_what_the_other_has_acknowledged() {
     assert_sound(&larder).await;
 }
 
+/// The control: processes that do not see each other's watermark do not notice each other, so that the test above tells.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the watermark, which is no file of SQLite's")]
+async fn process_whose_watermark_is_another_file_is_not_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let larder = Larder::open(path).await.unwrap();
+    let graph = larder.graph();
+    graph.upsert_relations([fact("hub", "r", "mine")]).await.unwrap();
+    assert_eq!(neighbors(&graph, "hub").await, ["mine"]);
+    std::fs::remove_file(folder.path().join("locks/graph.watermark")).unwrap();
+    let mut other = Child::spawn("walker", [path]);
+    other.wait_for("READY");
+    other.say("put hub theirs");
+    other.wait_for("DONE");
+    assert_eq!(neighbors(&graph, "hub").await, ["mine"]);
+    // Whoever writes sees all of it.
+    graph.upsert_relations([fact("hub", "r", "late")]).await.unwrap();
+    assert_eq!(neighbors(&graph, "hub").await, ["mine", "theirs", "late"]);
+    other.say("end");
+    other.wait_for("CLOSED");
+    larder.close().await;
+}
+
 /// A writer remembers whose a name is; another process may have given it to another entity meanwhile.
 #[tokio::test]
 async fn name_that_another_process_gave_away_is_looked_up_again() {

@@ -13,6 +13,7 @@ use super::super::window::rows::Rows;
 use super::super::{Chat, ChatSettings, append, edit, list};
 use super::*;
 use crate::sqlite::connection::{Durability, StoreFile};
+use crate::sqlite::watermark::Watermark;
 use crate::store::{ChangeSet, Process, StoreSettings, WriteContext, store_file};
 
 /// A message, and what is done to it.
@@ -174,6 +175,7 @@ fn from_memory(mut rows: Rows, ids: &[MessageId], counter: &dyn TokenCounter, as
 fn agree(steps: &[Step], summary: Option<usize>, forgets_pins: bool) -> Result<(), TestCaseError> {
     let Filled { _folder, file, settings, session } = fill(steps, summary);
     let connection = file.reader().unwrap();
+    let watermark = Watermark::open(None).unwrap();
     let process = Process { folder: _folder.path().to_path_buf(), name: "1".to_owned() };
     let context = Reading {
         connection: &connection,
@@ -181,6 +183,7 @@ fn agree(steps: &[Step], summary: Option<usize>, forgets_pins: bool) -> Result<(
         settings: &settings,
         memory: &(),
         is_in_place: false,
+        watermark: &watermark,
         process: &process,
     };
     for policy in [WindowPolicy::Strict, WindowPolicy::ChatMemoryBuffer] {
