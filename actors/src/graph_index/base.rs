@@ -113,6 +113,8 @@ pub(super) struct Base {
     gone: Vec<u64>,
     pub(super) gone_count: usize,
     pub(super) edges: Edges,
+    /// Nodes with an edge that ends where it begins: it is in their row twice.
+    pub(super) looped: HashSet<Place, KeyHash>,
     pub(super) details: HashMap<Key, Detail, KeyHash>,
 }
 
@@ -142,6 +144,12 @@ impl Base {
         let Some([node, next]) = self.nodes.get(at..at + 2) else { return 0..0 };
         let middle = node.incoming_start as usize;
         if is_outgoing { node.outgoing_start as usize..middle } else { middle..next.outgoing_start as usize }
+    }
+
+    /// Returns where a node's edges of both directions are.
+    #[inline]
+    pub(super) fn whole_row(&self, place: Place) -> Range<usize> {
+        self.row(place, true).start..self.row(place, false).end
     }
 
     #[inline]
@@ -244,6 +252,9 @@ impl BaseBuilder {
         if let Some(detail) = detail {
             self.base.details.insert(edge.key, detail);
             label |= DETAILED;
+        }
+        if subject == object {
+            self.base.looped.insert(subject);
         }
         self.edges.push(Raw { key: edge.key, subject, object, label });
         Ok(true)

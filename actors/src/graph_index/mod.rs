@@ -123,6 +123,20 @@ pub trait Walk {
         each: impl FnMut(Edge<Self::Node>) -> ControlFlow<()>,
     ) -> Result<(), Self::Error>;
 
+    /// Returns the other ends of a node's edges, one for each that [`edges`](Self::edges) would show, if those that count 1 are all of
+    /// them and their ends are at hand.
+    ///
+    /// # Errors
+    /// When the walk is to end.
+    fn ends(&self, _node: Self::Node, _direction: Direction) -> Result<Option<&[Self::Node]>, Self::Error> {
+        Ok(None)
+    }
+
+    /// Returns about how many edges a node has, if that is at hand; 1 for any otherwise.
+    fn edge_count(&self, _node: Self::Node, _direction: Direction) -> usize {
+        1
+    }
+
     /// Returns a table in which every node has the default state.
     fn table<T: Default + Clone>(&self) -> Self::Table<T>;
 

@@ -269,10 +269,12 @@ impl Snapshot {
 
     #[inline]
     pub(super) fn is_gone(&self, place: Place) -> bool {
-        if self.base.gone_count == 0 && !self.overlay.has_gone {
-            return false;
-        }
-        self.node(place).is_gone
+        self.has_gone() && self.node(place).is_gone
+    }
+
+    /// Whether any node may be gone.
+    pub(super) fn has_gone(&self) -> bool {
+        self.base.gone_count > 0 || self.overlay.has_gone
     }
 
     /// Whether nothing was changed since the base was built.

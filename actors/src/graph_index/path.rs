@@ -31,6 +31,11 @@ impl<N: Copy + Eq + Hash> Side<N> {
         Self { direction, parents, frontier: vec![start] }
     }
 
+    /// Returns about what the next hop takes.
+    fn cost<W: Walk<Node = N>>(&self, walk: &W) -> usize {
+        self.frontier.iter().map(|node| walk.edge_count(*node, self.direction)).sum()
+    }
+
     /// Goes one hop further; answers with a node that the other side has met, if there is one. The first is on a shortest path: had
     /// the other side met it in fewer hops, they would have met before.
     fn advance<W: Walk<Node = N>>(&mut self, walk: &W, other: &Parents<N>) -> Result<Option<N>, W::Error> {
@@ -86,7 +91,7 @@ pub fn shortest_path<W: Walk>(
     let mut forward = Side::new(from, direction);
     let mut backward = Side::new(to, direction.reversed());
     for _ in 0..hops_max {
-        let is_forward = forward.frontier.len() <= backward.frontier.len();
+        let is_forward = forward.cost(walk) <= backward.cost(walk);
         let meeting = if is_forward {
             forward.advance(walk, &backward.parents)?
         } else {

@@ -117,7 +117,8 @@ impl<'a, W: Walk> Push<'a, W> {
                 None => self.met.sort(),
             }
         }
-        for at in 0..self.met.len() {
+        // From the last on: the oldest nodes have the most edges as a rule, and what others push to them goes on in the same sweep.
+        for at in (0..self.met.len()).rev() {
             let node = self.met[at];
             if self.residuals.at(node).abs() > threshold {
                 self.push(node)?;
@@ -143,6 +144,12 @@ impl<'a, W: Walk> Push<'a, W> {
         }
         let share = onward / f64::from(strength);
         let (walk, direction) = (self.walk, self.ranking.direction);
+        if let Some(ends) = walk.ends(node, direction)? {
+            for end in ends {
+                self.receive(*end, share as f32);
+            }
+            return Ok(());
+        }
         walk.edges(node, direction, |edge| {
             self.receive(edge.other, (share * edge.weight) as f32);
             ControlFlow::Continue(())
@@ -155,10 +162,14 @@ impl<'a, W: Walk> Push<'a, W> {
             return Ok(known);
         }
         let mut sum = 0.0;
-        self.walk.edges(node, self.ranking.direction, |edge| {
-            sum += edge.weight;
-            ControlFlow::Continue(())
-        })?;
+        if let Some(ends) = self.walk.ends(node, self.ranking.direction)? {
+            sum = ends.len() as f64;
+        } else {
+            self.walk.edges(node, self.ranking.direction, |edge| {
+                sum += edge.weight;
+                ControlFlow::Continue(())
+            })?;
+        }
         let strength = if sum > 0.0 { sum as f32 } else { -1.0 };
         self.states.at(node).strength = strength;
         Ok(strength)

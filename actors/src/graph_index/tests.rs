@@ -54,7 +54,56 @@ fn assert_same(snapshot: &Snapshot, list: &List) {
             .unwrap();
             assert_eq!(shown, list.shown(*node, is_outgoing), "node {node}, outgoing {is_outgoing}");
         }
+        for direction in [Direction::Outgoing, Direction::Incoming, Direction::Both] {
+            if let Some(ends) = view.ends(place, direction).unwrap() {
+                assert_eq!(ends, ends_shown(&view, place, direction), "node {node}, {direction:?}");
+            }
+        }
     }
+}
+
+fn ends_shown(view: &View<'_>, place: u32, direction: Direction) -> Vec<u32> {
+    let mut ends = Vec::new();
+    view.edges(place, direction, |edge| {
+        assert_eq!(edge.weight.to_bits(), 1.0_f64.to_bits());
+        ends.push(edge.other);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    ends
+}
+
+#[test]
+fn ends_are_at_hand_of_nodes_with_nothing_special() {
+    let mut builder = BaseBuilder::new(usize::MAX);
+    for key in 0..4 {
+        builder.push_node(key, 1, "n", false).unwrap();
+    }
+    for (key, (subject, object)) in [(0, 1), (1, 0), (1, 1), (2, 0), (2, 0)].into_iter().enumerate() {
+        assert!(builder.push_edge(&edge(10 + i64::try_from(key).unwrap(), subject, object)).unwrap());
+    }
+    let mut index = GraphIndex::new(builder);
+    let at_hand = |index: &GraphIndex, rules: &Rules, direction| {
+        let snapshot = index.snapshot();
+        let view = View::new(&snapshot, rules, &[], usize::MAX, &never);
+        let mut at_hand = Vec::new();
+        for place in 0..4 {
+            if let Some(ends) = view.ends(place, direction).unwrap() {
+                assert_eq!(ends, ends_shown(&view, place, direction));
+                at_hand.push(place);
+            }
+        }
+        at_hand
+    };
+    let all = Rules::default();
+    assert_eq!(at_hand(&index, &all, Direction::Both), [0, 2, 3], "1 has a loop, which is shown once");
+    assert_eq!(at_hand(&index, &all, Direction::Incoming), [0, 1, 2, 3]);
+    let some = Rules { labels: Some(vec![1]), ..Rules::default() };
+    assert!(at_hand(&index, &some, Direction::Incoming).is_empty());
+    assert!(index.put_edge(&EdgeRecord { weight: 2.0, ..edge(20, 2, 3) }));
+    assert_eq!(at_hand(&index, &all, Direction::Outgoing), [0, 1]);
+    index.remove_node(3);
+    assert!(at_hand(&index, &all, Direction::Outgoing).is_empty());
 }
 
 #[test]

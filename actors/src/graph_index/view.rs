@@ -46,7 +46,9 @@ pub struct View<'a> {
     is_over: &'a dyn Fn() -> bool,
     edges_left: Cell<usize>,
     until_asked: Cell<usize>,
-    /// Every edge is followed, and none has changed.
+    /// Every edge of the base that is still there is followed, and counts 1.
+    follows_all: bool,
+    /// And none has changed.
     is_simple: bool,
 }
 
@@ -60,13 +62,13 @@ impl<'a> View<'a> {
         edges_max: usize,
         is_over: &'a dyn Fn() -> bool,
     ) -> Self {
-        let is_simple = rules.labels.is_none()
+        let follows_all = rules.labels.is_none()
             && rules.node_labels.is_none()
-            && snapshot.is_plain()
-            && snapshot.base.gone_count == 0
+            && !snapshot.has_gone()
             && snapshot.base.details.is_empty();
+        let is_simple = follows_all && snapshot.is_plain();
         let (edges_left, until_asked) = (Cell::new(edges_max), Cell::new(ASKED_EVERY));
-        Self { snapshot, rules, exempt, is_over, edges_left, until_asked, is_simple }
+        Self { snapshot, rules, exempt, is_over, edges_left, until_asked, follows_all, is_simple }
     }
 
     /// Returns the graph.
@@ -220,6 +222,34 @@ impl Walk for View<'_> {
             let _ = self.one_way(node, false, direction == Direction::Both, &mut each)?;
         }
         Ok(())
+    }
+
+    #[inline]
+    fn edge_count(&self, node: u32, direction: Direction) -> usize {
+        let base = &self.snapshot.base;
+        match direction {
+            Direction::Outgoing => base.row(node, true).len(),
+            Direction::Incoming => base.row(node, false).len(),
+            Direction::Both => base.whole_row(node).len(),
+        }
+    }
+
+    #[inline]
+    fn ends(&self, node: u32, direction: Direction) -> Result<Option<&[u32]>, Stopped> {
+        let base = &self.snapshot.base;
+        let is_at_hand = self.follows_all
+            && (direction != Direction::Both || !base.looped.contains(&node))
+            && (self.snapshot.is_plain() || self.snapshot.overlay.get(node).is_none());
+        if !is_at_hand {
+            return Ok(None);
+        }
+        let row = match direction {
+            Direction::Outgoing => base.row(node, true),
+            Direction::Incoming => base.row(node, false),
+            Direction::Both => base.whole_row(node),
+        };
+        self.spend(row.len())?;
+        Ok(Some(&base.edges.others[row]))
     }
 
     fn table<T: Default + Clone>(&self) -> Vec<T> {

@@ -10,8 +10,11 @@ use std::fs::OpenOptions;
 use std::io::{Result, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-/// Made at once. A small commit has two to five frames, so that one in some dozens waits for a file that has grown.
+/// Most that is made at once. A small commit has two to five frames, so that one in some dozens waits for a file that has grown.
 static STEP: [u8; 256 << 10] = [0; 256 << 10];
+
+/// Of a ballast, no more than one part in so many is made at once: commits that go there add to what a full disk has to take.
+const BALLAST_PART: u64 = 16;
 
 /// What a WAL has in front of its first frame, and in front of each page.
 const HEADER_BYTES: u64 = 32;
@@ -29,11 +32,22 @@ pub(crate) struct WalRoom {
     /// commit wait for its time of change as well: Linux keeps that to the ns for a file whose times somebody reads.
     known_bytes: u64,
     frames_before: u32,
+    step_bytes: usize,
 }
 
 impl WalRoom {
-    pub(crate) fn new(path: PathBuf, page_bytes: u32) -> Self {
-        Self { path, page_bytes, known_bytes: 0, frames_before: 0 }
+    /// Returns the WAL at `path`, beside a ballast of so many bytes; 0: none.
+    pub(crate) fn new(path: PathBuf, page_bytes: u32, ballast_bytes: u64) -> Self {
+        let step_bytes = match usize::try_from(ballast_bytes / BALLAST_PART) {
+            Ok(part) if ballast_bytes > 0 => part.min(STEP.len()),
+            _ => STEP.len(),
+        };
+        Self { path, page_bytes, known_bytes: 0, frames_before: 0, step_bytes }
+    }
+
+    /// Returns how much is made at once.
+    pub(crate) fn step_bytes(&self) -> u64 {
+        self.step_bytes as u64
     }
 
     /// Lets the WAL, which has so many frames, have room for a small commit. Only for who holds its write lock, before COMMIT.
@@ -60,7 +74,7 @@ impl WalRoom {
     fn grow(&self) -> Result<u64> {
         let mut wal = OpenOptions::new().write(true).open(&self.path)?;
         wal.seek(SeekFrom::End(0))?;
-        wal.write_all(&STEP)?;
+        wal.write_all(STEP.get(..self.step_bytes).unwrap_or(&STEP))?;
         wal.stream_position()
     }
 }
@@ -71,10 +85,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn steps_are_small_beside_a_small_ballast() {
+        let step_bytes = |ballast_bytes| WalRoom::new(PathBuf::new(), 4096, ballast_bytes).step_bytes();
+        assert_eq!([0, 1 << 20, 16 << 20].map(step_bytes), [256 << 10, 64 << 10, 256 << 10]);
+    }
+
+    #[test]
     fn room_is_made_behind_the_end_and_only_where_it_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.db-wal");
-        let mut room = WalRoom::new(path.clone(), 4096);
+        let mut room = WalRoom::new(path.clone(), 4096, 0);
         assert!(room.make(0).is_err(), "it is SQLite that makes the file");
         std::fs::write(&path, "frames").unwrap();
         room.make(0).unwrap();

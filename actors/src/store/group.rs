@@ -29,8 +29,11 @@ use crate::sqlite::interrupt::Scope;
 use crate::sqlite::turn::Turn;
 use crate::sqlite::wal_room::WalRoom;
 
-/// Frames between two attempts to fold in a WAL past its cap, and between two looks at what it adds to the file: half a MiB.
+/// Frames between two attempts to fold in a WAL past its cap: half a MiB.
 const RETRY_FRAMES: u32 = 128;
+
+/// What a WAL adds to the file is measured when it has grown by one part in so many of what it may add.
+const MEASURED_PART: u64 = 16;
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
 const DISK_FULL_PROBE: Duration = Duration::from_millis(200);
@@ -117,7 +120,7 @@ impl<S: Store> Group<S> {
             .transpose()
             .map_err(|e| io_error::<S>("opening its turn file", e))?;
         Ok(Self {
-            wal_room: WalRoom::new(shared.file.wal_path(), S::SCHEMA.page_bytes),
+            wal_room: WalRoom::new(shared.file.wal_path(), S::SCHEMA.page_bytes, shared.ballast.bytes()),
             shared,
             settings,
             connection,
@@ -350,13 +353,15 @@ impl<S: Store> Group<S> {
         let frames = status.wal_frames.load(Ordering::Relaxed);
         let waiting_frames = frames.saturating_sub(status.wal_checkpointed_frames.load(Ordering::Relaxed));
         let page_bytes = u64::from(S::SCHEMA.page_bytes);
-        let bytes_max = self.shared.ballast.bytes() / 2;
+        // What goes into the room ahead in the WAL, and what is added before the next look, comes on top.
+        let bytes_max = (self.shared.ballast.bytes() / 2).saturating_sub(2 * self.wal_room.step_bytes());
         // The file cannot grow by more than what waits, which is known for nothing.
         if bytes_max == 0 || u64::from(waiting_frames) * page_bytes <= bytes_max {
             return false;
         }
-        // Between two looks at it, which take as long as a tenth of a small commit, little is added.
-        if frames.checked_sub(self.measured_at_frames).is_some_and(|grown| grown < RETRY_FRAMES) {
+        // Between two looks at it, which take 10 µs, little is added.
+        let grown_frames = frames.checked_sub(self.measured_at_frames);
+        if grown_frames.is_some_and(|grown| u64::from(grown) * page_bytes < bytes_max / MEASURED_PART) {
             return false;
         }
         self.measured_at_frames = frames;
