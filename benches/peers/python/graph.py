@@ -616,16 +616,17 @@ def report(graph, options, peers, loaded, rounds, wrong):
                 if opened:
                     rows[peer] = (median(opened),)
                 continue
-            for name in (load, f"{load}-borrows"):
+            for variant in ("", "-borrows", "-hop"):
+                name = load + variant
                 got = [one["loads"][name] for one in done if name in one["loads"]]
                 if not got:
                     continue
                 percentile = lambda share: median(np.percentile(one["times_us"], share) for one in got)
                 last = median(one["rate"] for one in got) if load in WRITES else got[0]["recall"]
                 row = (last, percentile(50), percentile(99)) if is_rate else (percentile(50), percentile(99), last)
-                rows[peer if name == load else f"{peer}-borrows"] = row
+                rows[peer + variant] = row
                 if (peer, name) in wrong:
-                    wrong[rows and (peer if name == load else f"{peer}-borrows"), load] = wrong[peer, name]
+                    wrong[peer + variant, load] = wrong[peer, name]
         if not rows:
             continue
         heads = {"open": ("s to 2 hops",), "upsert-1": ("p50 us", "p99 us", "a second"), "upsert-64": ("a second", "p50 us", "p99 us")}

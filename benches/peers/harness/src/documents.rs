@@ -83,7 +83,12 @@ pub fn run() -> Run {
         durabilities: run::BOTH,
         head: vec![
             ("sqlite", crate::kv::sqlite::head()),
-            ("texts", format!("chunks of about 100 words (650 B), {CHUNKS} a document; 20,000 chunks, then 4 s of rest, before all but ingest")),
+            (
+                "texts",
+                format!(
+                    "chunks of about 100 words (650 B), {CHUNKS} a document; 20,000 chunks, then 4 s of rest, before all but ingest"
+                ),
+            ),
         ],
     }
 }

@@ -94,7 +94,9 @@ fn describe(call: Call) -> run::Load {
         Call::HitMemory => ("2 callers get one of 1,000 vectors that are in memory", &["raw"]),
         Call::HitSqlite => ("2 callers get one of 20,000 vectors from the file", &["moka", "quick_cache"]),
         Call::Put => ("64 callers put new vectors", &["moka", "quick_cache"]),
-        Call::GetMany => ("1 caller asks for 1,000 vectors, of which 100 are not there and are put", &["moka", "quick_cache"]),
+        Call::GetMany => {
+            ("1 caller asks for 1,000 vectors, of which 100 are not there and are put", &["moka", "quick_cache"])
+        }
     };
     run::Load {
         name: call.name().to_owned(),

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use larder::protocol::documents::{NodeContent, StoredNode};
 use larder::{Document, Durability, JsonText, Larder, Node};
+use peer_harness::Result;
 use peer_harness::documents::entry::Chunk;
 use peer_harness::documents::{Hit, Peer};
 use peer_harness::peer::{self, About, locked_versions};
-use peer_harness::Result;
 
 pub(crate) struct LarderDocuments(Larder);
 

@@ -19,10 +19,14 @@ impl Peer for LarderCache {
 
     fn about() -> About {
         About {
-            versions: locked_versions(include_str!("../../Cargo.lock"), &["larder", "kameo", "rusqlite", "quick_cache"]),
+            versions: locked_versions(
+                include_str!("../../Cargo.lock"),
+                &["larder", "kameo", "rusqlite", "quick_cache"],
+            ),
             durable: "not measured".to_owned(),
             relaxed: "Relaxed, the cache's default; memory tier 64 MiB, or none in hit-sqlite".to_owned(),
-            callers: "tasks; reads in place; misses of get-many are claimed, so that no other process computes them".to_owned(),
+            callers: "tasks; reads in place; misses of get-many are claimed, so that no other process computes them"
+                .to_owned(),
         }
     }
 

@@ -107,15 +107,12 @@ async fn ask(larder: &Larder, load: &str, questions: &Questions, lines: &Lines, 
         }
         "pagerank" => {
             let call = async |seeds: &Vec<String>| Ok(graph.rank(seeds).limit(RANKED).await?);
-            let told = |found: Vec<RankedEntity>| {
-                found.iter().map(|ranked| line(&ranked.entity)).collect()
-            };
+            let told = |found: Vec<RankedEntity>| found.iter().map(|ranked| line(&ranked.entity)).collect();
             run.ask(load, &questions.seeds, call, told).await
         }
         "lookup" => {
             let call = async |text: &String| Ok(graph.misspelt(text).limit(FOUND).await?);
-            let told =
-                |found: Vec<EntityHit>| found.iter().map(|hit| line(&hit.entity)).collect();
+            let told = |found: Vec<EntityHit>| found.iter().map(|hit| line(&hit.entity)).collect();
             run.ask(load, &questions.typos, call, told).await
         }
         _ => Ok(()),

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use fixedbitset::FixedBitSet;
 use peer_harness::Result;
 use peer_harness::graph::{Job, LIMIT, Run, Stage};
-use petgraph::Graph;
 use petgraph::Direction::{Incoming, Outgoing};
+use petgraph::Graph;
 use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
 
@@ -37,8 +37,9 @@ async fn query(job: &Job) -> Result<Run> {
             _ => continue,
         };
         if load.ends_with("borrows") {
-            let told =
-                |found: Vec<(NodeIndex, usize)>| Ok(found.iter().flat_map(|(node, hops)| [node.index(), *hops]).collect());
+            let told = |found: Vec<(NodeIndex, usize)>| {
+                Ok(found.iter().flat_map(|(node, hops)| [node.index(), *hops]).collect())
+            };
             let call = async |name: &String| Ok(neighborhood(&graph, nodes[name], depth));
             run.ask(load, &questions.hops, call, told).await?;
         } else {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use peer_harness::Result;
 use peer_harness::documents::entry::Chunk;
 use peer_harness::documents::{Hit, Peer};
 use peer_harness::kv::sqlite;
 use peer_harness::peer::{About, Durability, locked_versions};
-use peer_harness::Result;
 use peer_statements::documents as statements;
 use rusqlite::Connection;
 

@@ -105,9 +105,10 @@ impl Peer for RawCache {
             versions: format!("{crates}, SQLite {}", rusqlite::version()),
             durable: "not measured".to_owned(),
             relaxed: sqlite::RELAXED.to_owned(),
-            callers: "reads in place; puts through one thread that commits what waits; nothing keeps two processes from \
+            callers:
+                "reads in place; puts through one thread that commits what waits; nothing keeps two processes from \
                       computing the same"
-                .to_owned(),
+                    .to_owned(),
         }
     }
 
@@ -150,7 +151,8 @@ impl Peer for RawCache {
     }
 
     async fn count(&self) -> Result<u64> {
-        let count = self.read(|connection| connection.query_row("SELECT count(*) FROM vector", [], |row| row.get::<_, i64>(0)));
+        let count =
+            self.read(|connection| connection.query_row("SELECT count(*) FROM vector", [], |row| row.get::<_, i64>(0)));
         Ok(u64::try_from(count?)?)
     }
 

@@ -76,7 +76,8 @@ fn label(connection: &Connection, known: &mut HashMap<String, i64>, text: &str) 
         return Ok(*key);
     }
     connection.prepare_cached("INSERT OR IGNORE INTO label (text) VALUES (?1)")?.execute([text])?;
-    let key = connection.prepare_cached("SELECT key FROM label WHERE text = ?1")?.query_row([text], |row| row.get(0))?;
+    let key =
+        connection.prepare_cached("SELECT key FROM label WHERE text = ?1")?.query_row([text], |row| row.get(0))?;
     known.insert(text.to_owned(), key);
     Ok(key)
 }
@@ -133,8 +134,8 @@ async fn query(job: &Job) -> Result<Run> {
 
 fn neighbors(connection: &Connection, name: &str) -> Result<Vec<(i64, i64, i64, String)>> {
     let mut statement = connection.prepare_cached(NEIGHBORS)?;
-    let rows =
-        statement.query_map(params![name, LIMIT as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let rows = statement
+        .query_map(params![name, LIMIT as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -145,7 +146,9 @@ fn neighborhood(connection: &Connection, name: &str, depth: usize) -> Result<Vec
     'walk: for hops in 1..=depth {
         let mut next = Vec::new();
         for node in level {
-            for sql in ["SELECT object FROM relation WHERE subject = ?1", "SELECT subject FROM relation WHERE object = ?1"] {
+            for sql in
+                ["SELECT object FROM relation WHERE subject = ?1", "SELECT subject FROM relation WHERE object = ?1"]
+            {
                 let mut statement = connection.prepare_cached(sql)?;
                 let mut rows = statement.query([node])?;
                 while let Some(row) = rows.next()? {
@@ -175,12 +178,13 @@ fn lookup(connection: &Connection, text: &str) -> Result<Vec<i64>> {
     if threes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut statement = connection.prepare_cached("SELECT rowid FROM name WHERE name MATCH ?1 ORDER BY rank LIMIT ?2")?;
+    let mut statement =
+        connection.prepare_cached("SELECT rowid FROM name WHERE name MATCH ?1 ORDER BY rank LIMIT ?2")?;
     let rows = statement.query_map(params![threes.join(" OR "), FOUND as i64], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// One fact a commit, and 64 a commit by hand.
+/// One fact a commit, the same asked of a thread by a task, and 64 a commit by hand.
 fn upsert(job: &Job) -> Result<Run> {
     let (questions, mut run) = (job.questions()?, Run::default());
     let connection = open(job)?;
@@ -190,14 +194,57 @@ fn upsert(job: &Job) -> Result<Run> {
         let (start, mut times) = (Instant::now(), Vec::new());
         for facts in questions.upserts.chunks(at_once) {
             let began = Instant::now();
-            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            for (subject, object) in facts {
-                put(&connection, subject, label, object, None)?;
-            }
-            connection.prepare_cached("COMMIT")?.execute([])?;
+            commit(&connection, facts, label)?;
             times.push(began.elapsed().as_secs_f64() * 1e6);
         }
         run.wrote(load, times, questions.upserts.len(), start.elapsed().as_secs_f64());
     }
+    if job.loads.iter().any(|load| load == "upsert-1") {
+        let label = label(&connection, &mut HashMap::new(), &job.new_label(HOP))?;
+        upsert_behind_a_thread(connection, &questions.upserts, label, &mut run)?;
+    }
     Ok(run)
+}
+
+/// `upsert-1` by a task that asks the connection's thread and waits: what a hop to another thread and back costs.
+const HOP: &str = "upsert-1-hop";
+
+fn upsert_behind_a_thread(
+    connection: Connection,
+    upserts: &[(String, String)],
+    label: i64,
+    run: &mut Run,
+) -> Result<()> {
+    let (ask, asked) = crossbeam_channel::unbounded::<((String, String), tokio::sync::oneshot::Sender<bool>)>();
+    let thread = std::thread::spawn(move || {
+        for (fact, reply) in asked {
+            // Who asked waits for it.
+            let _ = reply.send(commit(&connection, &[fact], label).is_ok());
+        }
+    });
+    let (start, mut times) = (Instant::now(), Vec::new());
+    peer_harness::callers::runtime()?.block_on(async {
+        for fact in upserts {
+            let began = Instant::now();
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            ask.send((fact.clone(), reply))?;
+            if !answer.await? {
+                return Err(peer_harness::Error::from("a commit failed"));
+            }
+            times.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        Result::Ok(())
+    })?;
+    run.wrote(HOP, times, upserts.len(), start.elapsed().as_secs_f64());
+    drop(ask);
+    Ok(thread.join().map_err(|_| "the thread panicked")?)
+}
+
+fn commit(connection: &Connection, facts: &[(String, String)], label: i64) -> Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    for (subject, object) in facts {
+        put(connection, subject, label, object, None)?;
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
 }

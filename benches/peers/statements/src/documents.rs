@@ -120,7 +120,9 @@ fn span(chunk: &Chunk) -> (i64, i64) {
 
 fn delete(connection: &Connection, node: i64) -> Result<()> {
     connection
-        .prepare_cached("INSERT INTO node_text (node_text, rowid, text) SELECT 'delete', key, text FROM node WHERE key = ?1")?
+        .prepare_cached(
+            "INSERT INTO node_text (node_text, rowid, text) SELECT 'delete', key, text FROM node WHERE key = ?1",
+        )?
         .execute([node])?;
     connection.prepare_cached("DELETE FROM node WHERE key = ?1")?.execute([node])?;
     Ok(())

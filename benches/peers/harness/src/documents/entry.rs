@@ -21,8 +21,8 @@ const VOCABULARY: u64 = 20_000;
 #[must_use]
 pub fn word(rank: u64) -> String {
     const SYLLABLES: [&str; 20] = [
-        "ka", "lo", "mi", "ren", "su", "ta", "vo", "zel", "nar", "pi", "dor", "fe", "gu", "hal", "jo", "bri", "cas", "den",
-        "el", "wim",
+        "ka", "lo", "mi", "ren", "su", "ta", "vo", "zel", "nar", "pi", "dor", "fe", "gu", "hal", "jo", "bri", "cas",
+        "den", "el", "wim",
     ];
     let mut rest = rank;
     let mut word = String::from("q");

@@ -52,7 +52,8 @@ impl Peer for Model {
         let holds = |text: &str| words.split(' ').all(|word| text.split(' ').any(|other| other == word));
         let map = self.chunks();
         let found = map.values().filter(|(_, chunk)| holds(&chunk.text)).take(limit);
-        let hit = |chunk: &Chunk| Hit { id: chunk.id.clone(), text: chunk.text.clone(), snippet: String::new(), score: 0.0 };
+        let hit =
+            |chunk: &Chunk| Hit { id: chunk.id.clone(), text: chunk.text.clone(), snippet: String::new(), score: 0.0 };
         Ok(found.map(|(_, chunk)| hit(chunk)).collect())
     }
 

@@ -24,7 +24,12 @@ pub async fn run(peer: &impl Peer) -> Result<Vec<String>> {
     for chunk in changed.iter_mut().take(3) {
         chunk.text = format!("changed {}", chunk.text);
     }
-    changed.push(Chunk { id: "new #'\"".to_owned(), text: "ключ 鍵 changed".to_owned(), metadata: "{}".to_owned(), span: (0, 0) });
+    changed.push(Chunk {
+        id: "new #'\"".to_owned(),
+        text: "ключ 鍵 changed".to_owned(),
+        metadata: "{}".to_owned(),
+        span: (0, 0),
+    });
     peer.put(&entry::document(1), changed).await?;
     answer(peer, &mut answers).await?;
     answers.push(format!("changed: {:?}", ids(peer, "changed").await?));

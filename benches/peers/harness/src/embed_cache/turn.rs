@@ -26,7 +26,8 @@ pub(super) fn run<P: Peer>(runtime: &Runtime, peer: P, call: Call, times: (f64, 
         let (peer, texts) = (Arc::clone(&peer), Arc::clone(&texts));
         async move { caller.run(&*peer, &texts, call, &stop).await }
     };
-    let caller = |number| Caller { number, random: Random::new(seed, number), made: 0, calls: 0, latencies: Vec::new() };
+    let caller =
+        |number| Caller { number, random: Random::new(seed, number), made: 0, calls: 0, latencies: Vec::new() };
     let callers = (0..call.caller_count()).map(caller).collect();
     let (warm_up, measured) = (Duration::try_from_secs_f64(times.0)?, Duration::try_from_secs_f64(times.1)?);
     let (mut states, _) = callers::run(runtime, Carrier::Task, warm_up, callers, calls)?;
@@ -86,7 +87,8 @@ impl Caller {
                     let vectors = peer.get_many(&asked).await?;
                     self.latencies.push(start.elapsed());
                     self.made += MISSES;
-                    let is_right = asked.iter().zip(&vectors).all(|(text, vector)| entry::embed(text) == vector.as_ref());
+                    let is_right =
+                        asked.iter().zip(&vectors).all(|(text, vector)| entry::embed(text) == vector.as_ref());
                     if vectors.len() != asked.len() || !is_right {
                         return Err("a call for many got other vectors".into());
                     }
