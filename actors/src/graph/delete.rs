@@ -104,6 +104,7 @@ fn delete_past(connection: &Connection, column: &str, key: i64, rows_max: usize)
     connection.prepare_cached(&sql)?.execute(params![key, rows_max])
 }
 
+/// Forgets some of what every graph in memory has followed.
 fn forget_touched(connection: &Connection, next: i64, rows_max: usize) -> Outcome<usize> {
     let deleted = connection
         .prepare_cached(
@@ -112,4 +113,65 @@ fn forget_touched(connection: &Connection, next: i64, rows_max: usize) -> Outcom
         )?
         .execute(params![next - TOUCHED_KEPT, rows_max])?;
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_protocol::graph::Validity;
+
+    use super::super::row::{EntityPayload, INSERT_RELATION, RelationRow};
+    use super::super::{Graph, GraphSettings};
+    use super::*;
+    use crate::store::{StoreSettings, store_file};
+
+    fn entity(key: i64) -> EntityRow {
+        let name = format!("n{key}");
+        EntityRow { key, label_key: 1, name, created_ms: 1, updated_ms: 1, gone_ms: Some(1), merged_into: None }
+    }
+
+    /// However long the history of one fact is, no slice of an entity's end is longer than it may be.
+    #[test]
+    fn slices_of_an_entity_s_end_have_few_rows() {
+        const ROWS_MAX: usize = 10;
+        let folder = tempfile::tempdir().unwrap();
+        let file = store_file::<Graph>(folder.path(), &StoreSettings::default(), &GraphSettings::default());
+        std::fs::create_dir(folder.path().join("locks")).unwrap();
+        file.prepare().unwrap();
+        let connection = file.writer().unwrap();
+        for key in [1, 2] {
+            entity(key).insert(&connection, &EntityPayload::default()).unwrap();
+        }
+        for key in 10..13 {
+            let relation = RelationRow {
+                key,
+                subject: 1,
+                label_key: 1,
+                object: 2,
+                qualifier: String::new(),
+                weight: 1.0,
+                validity: Validity::default(),
+                recorded_ms: 1,
+                superseded: None,
+                properties: None,
+            };
+            relation.insert(&mut connection.prepare(INSERT_RELATION).unwrap()).unwrap();
+            for version in 0..25 {
+                relation.clone().keep_past(&connection, 100 * key + version, 2).unwrap();
+            }
+        }
+        let count = |table: &str| -> usize {
+            let sql = format!("SELECT count(*) FROM {table}");
+            connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+        };
+        let rows = || count("entity") + count("relation") + count("relation_past");
+        let mut before = rows();
+        assert_eq!(before, 2 + 3 + 75);
+        while before > 1 {
+            let deleted = delete_some(&connection, 1, ROWS_MAX).unwrap();
+            assert_eq!(before - rows(), deleted);
+            assert!((1..=ROWS_MAX).contains(&deleted), "{deleted} rows in a slice");
+            before = rows();
+        }
+        assert_eq!(count("entity"), 1, "the other end stays");
+    }
 }

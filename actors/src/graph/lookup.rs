@@ -74,7 +74,7 @@ impl Names {
         while let Some(row) = rows.next()? {
             let name = Name::read(row)?;
             names.spelling.push(name.entity_key, &name.name);
-            if names.spelling.bytes() > bytes_max {
+            if names.spelling.bytes() > bytes_max.min(Spelling::BYTES_MAX) {
                 return Ok(None);
             }
         }

@@ -48,6 +48,9 @@ pub struct Spelled {
 }
 
 impl Spelling {
+    /// Most bytes that it may take: letters are counted by 32 bits, and have four bytes each.
+    pub const BYTES_MAX: usize = 2 * u32::MAX as usize;
+
     /// Adds a name of something.
     pub fn push(&mut self, key: Key, name: &str) {
         let letters = folded(name);

@@ -106,7 +106,10 @@ fn write_groups(connection: &Connection, queue: &Receiver<Append>) -> rusqlite::
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         // A caller that no longer waits needs no answer.
-        replies.drain(..).for_each(|reply| drop(reply.send(())));
+        replies.drain(..).for_each(|reply| {
+            // The caller may have gone away.
+            let _ = reply.send(());
+        });
     }
     Ok(())
 }

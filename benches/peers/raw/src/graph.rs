@@ -188,6 +188,11 @@ fn lookup(connection: &Connection, text: &str) -> Result<Vec<i64>> {
 fn upsert(job: &Job) -> Result<Run> {
     let (questions, mut run) = (job.questions()?, Run::default());
     let connection = open(job)?;
+    let has_hop = job.loads.iter().any(|load| load == "upsert-1");
+    // Whoever comes second finds the file in the system's cache.
+    if has_hop && job.round % 2 == 1 {
+        upsert_behind_a_thread(job, &questions.upserts, &mut run)?;
+    }
     for load in &job.loads {
         let at_once = if load == "upsert-1" { 1 } else { CALLERS };
         let label = label(&connection, &mut HashMap::new(), &job.new_label(load))?;
@@ -199,9 +204,8 @@ fn upsert(job: &Job) -> Result<Run> {
         }
         run.wrote(load, times, questions.upserts.len(), start.elapsed().as_secs_f64());
     }
-    if job.loads.iter().any(|load| load == "upsert-1") {
-        let label = label(&connection, &mut HashMap::new(), &job.new_label(HOP))?;
-        upsert_behind_a_thread(connection, &questions.upserts, label, &mut run)?;
+    if has_hop && job.round % 2 == 0 {
+        upsert_behind_a_thread(job, &questions.upserts, &mut run)?;
     }
     Ok(run)
 }
@@ -209,12 +213,9 @@ fn upsert(job: &Job) -> Result<Run> {
 /// `upsert-1` by a task that asks the connection's thread and waits: what a hop to another thread and back costs.
 const HOP: &str = "upsert-1-hop";
 
-fn upsert_behind_a_thread(
-    connection: Connection,
-    upserts: &[(String, String)],
-    label: i64,
-    run: &mut Run,
-) -> Result<()> {
+fn upsert_behind_a_thread(job: &Job, upserts: &[(String, String)], run: &mut Run) -> Result<()> {
+    let connection = open(job)?;
+    let label = label(&connection, &mut HashMap::new(), &job.new_label(HOP))?;
     let (ask, asked) = crossbeam_channel::unbounded::<((String, String), tokio::sync::oneshot::Sender<bool>)>();
     let thread = std::thread::spawn(move || {
         for (fact, reply) in asked {
