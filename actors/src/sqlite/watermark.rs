@@ -19,7 +19,7 @@ use larder_protocol::Sequence;
 pub(crate) enum Watermark {
     /// No other process writes.
     Alone(AtomicU64),
-    /// Eight bytes, little endian, for all processes.
+    /// For all processes, as [`told`] has it.
     Shared(File),
 }
 
@@ -35,7 +35,7 @@ impl Watermark {
         let file = options.open(path)?;
         if file.metadata()?.len() == 0 {
             // Its room is had before a disk is full; where it is full already, the first commit finds that out.
-            let _ = write_at_start(&file, &[0; 8]);
+            let _ = write_at_start(&file, &told(Sequence(0)));
         }
         Ok(Self::Shared(file))
     }
@@ -54,7 +54,7 @@ impl Watermark {
     pub(crate) fn raise(&self, sequence: Sequence) -> Result<()> {
         match self {
             Self::Alone(mark) => mark.store(sequence.0, Ordering::SeqCst),
-            Self::Shared(file) => write_at_start(file, &sequence.0.to_le_bytes())?,
+            Self::Shared(file) => write_at_start(file, &told(sequence))?,
         }
         Ok(())
     }
@@ -64,11 +64,18 @@ impl Watermark {
         match self {
             Self::Alone(mark) => mark.load(Ordering::SeqCst) == sequence.0,
             Self::Shared(file) => {
-                let mut mark = [0; 8];
-                matches!(read_at_start(file, &mut mark), Ok(8)) && u64::from_le_bytes(mark) == sequence.0
+                let mut mark = [0; MARK_BYTES];
+                matches!(read_at_start(file, &mut mark), Ok(MARK_BYTES)) && mark == told(sequence)
             }
         }
     }
+}
+
+const MARK_BYTES: usize = 16;
+
+/// Returns the mark's bytes: the number, little endian, and then its complement, so that half of one mark and half of another are none.
+fn told(sequence: Sequence) -> [u8; MARK_BYTES] {
+    (u128::from(sequence.0) | u128::from(!sequence.0) << 64).to_le_bytes()
 }
 
 #[cfg(unix)]
@@ -95,6 +102,7 @@ fn write_at_start(file: &File, bytes: &[u8]) -> Result<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "not a file of SQLite's")]
 mod tests {
     use super::*;
 
@@ -109,6 +117,22 @@ mod tests {
         // As after a commit that failed.
         other.raise(Sequence(6)).unwrap();
         assert!(one.is_at(Sequence(6)) && !one.is_at(Sequence(7)));
+    }
+
+    #[test]
+    fn mark_that_was_read_in_the_middle_of_a_write_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.watermark");
+        let mark = Watermark::open(Some(&path)).unwrap();
+        // Of the low bytes of both, some mixture is another number that a reader may be at.
+        let (old, new) = (told(Sequence(0x01FF)), told(Sequence(0x0200)));
+        for half in 1..MARK_BYTES {
+            let mut torn = new;
+            torn[..half].copy_from_slice(&old[..half]);
+            std::fs::write(&path, torn).unwrap();
+            let is_one = (0..0x0400).any(|sequence| mark.is_at(Sequence(sequence)));
+            assert_eq!(is_one, torn == old || torn == new, "{half} bytes");
+        }
     }
 
     #[test]

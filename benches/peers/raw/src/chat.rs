@@ -107,7 +107,6 @@ fn write_groups(connection: &Connection, queue: &Receiver<Append>) -> rusqlite::
         connection.prepare_cached("COMMIT")?.execute([])?;
         // A caller that no longer waits needs no answer.
         replies.drain(..).for_each(|reply| {
-            // The caller may have gone away.
             let _ = reply.send(());
         });
     }
