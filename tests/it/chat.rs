@@ -12,6 +12,8 @@ use larder::protocol::chat::{ForkProgress, ForkSession, Forked, Retention, Store
 use larder::protocol::{ClientMessageId, JsonText, SessionId, Timestamp};
 use larder::{ChatMessage, Class, ContentBlock, Counter, Larder, Role};
 
+use crate::support::within;
+
 /// A larder that counts words, so that tests can tell costs at a glance; its folder goes with it.
 struct Counting {
     larder: Larder,
@@ -347,6 +349,29 @@ async fn subscribers_hear_of_messages() {
     let notice = futures::StreamExt::next(&mut notices).await.unwrap().unwrap();
     let larder::protocol::change::Notice::Commit(commit) = notice else { panic!("{notice:?}") };
     assert_eq!((commit.changes[0].scope.as_str(), &commit.changes[0].ids[0]), ("a", &ids[0].to_string()));
+}
+
+/// Nor is it in the WAL, once nobody has written for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn securely_deleted_text_leaves_the_wal() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Larder::builder(folder.path()).chat(|chat| {
+        chat.own.secure_delete = true;
+        chat.common.checkpoint.idle = std::time::Duration::from_millis(50);
+    });
+    let builder = builder.settings(|settings| settings.maintenance_interval = std::time::Duration::from_millis(10));
+    let larder = builder.open().await.unwrap();
+    let chat = larder.chat().session("a");
+    let ids = chat.append(["zyxwvut secret"].map(ChatMessage::user)).await.unwrap().ids;
+    chat.delete([ids[0]]).await.unwrap();
+    let wal = folder.path().join("chat.db-wal");
+    within(async {
+        while wal.metadata().unwrap().len() > 0 {
+            larder.chat().sessions().await.unwrap();
+        }
+    })
+    .await;
+    larder.close().await;
 }
 
 /// Overwritten and checkpointed, the deleted text is nowhere in the folder; without the setting it would be.

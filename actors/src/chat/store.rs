@@ -14,7 +14,7 @@ use super::{append, check, edit, fork, history, list, sessions, trim};
 use crate::full_text::TextIndex;
 use crate::handlers;
 use crate::sqlite::migration::FileSchema;
-use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, WriteContext};
+use crate::store::{MACHINERY_TABLES, Outcome, ReadContext, Store, StoreDefaults, StoreSettings, WriteContext};
 
 /// The chat store.
 #[derive(Debug)]
@@ -36,9 +36,8 @@ pub struct ChatSettings {
     pub message_bytes_max: usize,
     /// How searches take texts apart. Default [`Tokenizer::Unicode`]. Another one makes the index anew at the next opening.
     pub tokenizer: Tokenizer,
-    /// Whether deleted text is overwritten in the file. Default `false`. Set: deletes write more. The WAL holds older
-    /// pages until it is emptied: when the folder is closed, or the store is idle and `checkpoint.kept_frames` is 0.
-    /// Snapshots keep what they have.
+    /// Whether deleted text is overwritten in the file. Default `false`. Set: deletes write more, and the WAL, which holds older
+    /// pages, is emptied whenever the store is idle (`checkpoint.kept_frames` is 0 then). Snapshots keep what they have.
     pub secure_delete: bool,
 }
 
@@ -79,6 +78,12 @@ impl Store for Chat {
 
     fn set_tokenizer(settings: &mut ChatSettings, tokenizer: Tokenizer) {
         settings.tokenizer = tokenizer;
+    }
+
+    fn adjust(common: &mut StoreSettings, own: &ChatSettings) {
+        if own.secure_delete {
+            common.checkpoint.kept_frames = 0;
+        }
     }
 
     fn memory(_settings: &ChatSettings, _exclusive: bool) {}

@@ -3,7 +3,7 @@
 //! Start at [`look`]: a question looks at one committed state, and the graph is brought to exactly that one, whoever committed it.
 //! What was made is what has a higher key; what was changed or deleted is in the table `touched`.
 //!
-//! Where nothing is to be followed, [`current`] answers without a transaction, and where nobody is writing without asking SQLite.
+//! Where nothing is to be followed, [`current`] answers without a transaction, and as a rule without asking SQLite.
 //!
 //! Always true: the graph is changed only by a read of committed rows, in a transaction that began while it was held, so that it
 //! never runs ahead of what its question sees.

@@ -165,12 +165,15 @@ impl Base {
     pub(super) fn bytes(&self) -> usize {
         let nodes = self.keys.len() * (8 + size_of::<NodeRecord>()) + self.gone.len() * 8 + self.names.len();
         let nodes = nodes + self.by_name.bytes() + self.other_names.len() * OTHER_NAME_BYTES;
-        nodes + self.edges.bytes() + self.details.len() * DETAIL_BYTES
+        let special = self.details.len() * DETAIL_BYTES + self.looped.len() * LOOPED_BYTES;
+        nodes + self.edges.bytes() + special
     }
 }
 
 /// Bytes that a detail takes in its table, free places counted.
 const DETAIL_BYTES: usize = 96;
+/// Bytes that a node with a loop takes beside it.
+const LOOPED_BYTES: usize = 8;
 /// Bytes that another name takes, about.
 const OTHER_NAME_BYTES: usize = 64;
 /// Bytes that a node takes beside its name, and an edge, while a graph is built.

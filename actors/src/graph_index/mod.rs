@@ -132,7 +132,7 @@ pub trait Walk {
         Ok(None)
     }
 
-    /// Returns about how many edges a node has, if that is at hand; 1 for any otherwise.
+    /// Returns about what it takes to show a node's edges: how many there are, if that is at hand, and 1.
     fn edge_count(&self, _node: Self::Node, _direction: Direction) -> usize {
         1
     }

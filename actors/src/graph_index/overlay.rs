@@ -40,6 +40,13 @@ pub(super) struct Touched {
     pub(super) incoming: Vec<Added>,
 }
 
+impl Touched {
+    /// Returns the edges of one direction that came later.
+    pub(super) fn added(&self, is_outgoing: bool) -> &[Added] {
+        if is_outgoing { &self.outgoing } else { &self.incoming }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Info {
     label: LabelKey,

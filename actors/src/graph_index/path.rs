@@ -21,19 +21,16 @@ struct Side<N> {
     /// Where each node was met from, and along which edge; the start is its own.
     parents: Parents<N>,
     frontier: Vec<N>,
+    /// About what the next hop takes.
+    cost: usize,
 }
 
 impl<N: Copy + Eq + Hash> Side<N> {
-    fn new(start: N, direction: Direction) -> Self {
+    fn new<W: Walk<Node = N>>(walk: &W, start: N, direction: Direction) -> Self {
         let own = Edge { key: 0, label: 0, other: start, is_outgoing: true, weight: 1.0 };
         let mut parents = Parents::with_capacity_and_hasher(ROOM, KeyHash::default());
         parents.insert(start, (start, own));
-        Self { direction, parents, frontier: vec![start] }
-    }
-
-    /// Returns about what the next hop takes.
-    fn cost<W: Walk<Node = N>>(&self, walk: &W) -> usize {
-        self.frontier.iter().map(|node| walk.edge_count(*node, self.direction)).sum()
+        Self { direction, parents, frontier: vec![start], cost: walk.edge_count(start, direction) }
     }
 
     /// Goes one hop further; answers with a node that the other side has met, if there is one. The first is on a shortest path: had
@@ -57,6 +54,7 @@ impl<N: Copy + Eq + Hash> Side<N> {
                 return Ok(meeting);
             }
         }
+        self.cost = next.iter().map(|node| walk.edge_count(*node, self.direction)).sum();
         self.frontier = next;
         Ok(None)
     }
@@ -88,10 +86,10 @@ pub fn shortest_path<W: Walk>(
     if from == to {
         return Ok(Some(Vec::new()));
     }
-    let mut forward = Side::new(from, direction);
-    let mut backward = Side::new(to, direction.reversed());
+    let mut forward = Side::new(walk, from, direction);
+    let mut backward = Side::new(walk, to, direction.reversed());
     for _ in 0..hops_max {
-        let is_forward = forward.cost(walk) <= backward.cost(walk);
+        let is_forward = forward.cost <= backward.cost;
         let meeting = if is_forward {
             forward.advance(walk, &backward.parents)?
         } else {

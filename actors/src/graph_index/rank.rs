@@ -1,7 +1,7 @@
 //! Personalised PageRank, to a bound on the error.
 //!
-//! What walks have still to distribute is kept as a residual for each node. A sweep pushes every residual on once, in the order of
-//! the nodes, so that what a node gets from those before it goes on in the same sweep: after a few of them less than `tolerance`
+//! What walks have still to distribute is kept as a residual for each node. A sweep pushes every residual on once, from the
+//! last node to the first, so that what a node gets from later ones goes on in the same sweep: after a few of them less than `tolerance`
 //! is left in all, and each score is off by less than that. (Forward push as usual stops at a residual *for each edge*, which on hubs
 //! leaves most of it undistributed.) Andersen, Chung and Lang, "Local Graph Partitioning using PageRank Vectors", FOCS 2006.
 //!
@@ -109,7 +109,7 @@ impl<'a, W: Walk> Push<'a, W> {
     /// Pushes every residual on that is worth it, once.
     fn sweep(&mut self, left: f64) -> Result<(), W::Error> {
         let threshold = (left * WAITING / self.met.len().max(1) as f64) as f32;
-        // In order, so that memory is read in order; nodes that are met on the way wait for the next sweep.
+        // In their order, so that memory is read as it lies; nodes that are met on the way wait for the next sweep.
         if !self.is_met_all {
             match self.walk.all_nodes(self.met.len()) {
                 Some(all) => (self.met, self.is_met_all) = (all, true),

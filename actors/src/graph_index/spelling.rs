@@ -48,8 +48,9 @@ pub struct Spelled {
 }
 
 impl Spelling {
-    /// Most bytes that it may take: letters are counted by 32 bits, and have four bytes each.
-    pub const BYTES_MAX: usize = 2 * u32::MAX as usize;
+    /// Most bytes that it may take when it is filled: letters have four bytes each and are counted by 32 bits, of which half are for names
+    /// that come later.
+    pub const BYTES_MAX: usize = (u32::MAX as usize).saturating_mul(2);
 
     /// Adds a name of something.
     pub fn push(&mut self, key: Key, name: &str) {

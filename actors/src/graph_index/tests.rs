@@ -106,6 +106,30 @@ fn ends_are_at_hand_of_nodes_with_nothing_special() {
     assert!(at_hand(&index, &all, Direction::Outgoing).is_empty());
 }
 
+/// A hub of facts that came after the graph was built is as dear as any other.
+#[test]
+fn paths_go_on_from_the_side_that_meets_fewer_edges() {
+    const LEAVES: i64 = 1_000;
+    let mut index = GraphIndex::default();
+    for key in 0..LEAVES + 4 {
+        index.put_node(&Node { key, label: 1, name: "n", is_gone: false });
+    }
+    for leaf in 1..=LEAVES {
+        assert!(index.put_edge(&edge(10_000 + leaf, 0, leaf)));
+    }
+    for at in 0..3 {
+        assert!(index.put_edge(&edge(20_000 + at, LEAVES + at, LEAVES + at + 1)));
+    }
+    for index in [index.snapshot(), index.snapshot().rebuilt(usize::MAX).unwrap().snapshot()] {
+        let (hub, end) = (index.find(0).unwrap(), index.find(LEAVES + 3).unwrap());
+        let rules = Rules::default();
+        for (from, to) in [(hub, end), (end, hub)] {
+            let view = View::new(&index, &rules, &[], 50, &never);
+            assert_eq!(shortest_path(&view, from, to, Direction::Both, 64).unwrap().unwrap().len(), 4);
+        }
+    }
+}
+
 #[test]
 fn changed_graphs_and_those_built_anew_show_what_a_list_does() {
     let mut random = Random(3);

@@ -178,7 +178,7 @@ impl<'a> View<'a> {
     ) -> Result<ControlFlow<()>, Stopped> {
         let base = &self.snapshot.base;
         let (row, keys) = (base.row(place, is_outgoing), &base.edges.keys);
-        let added = if is_outgoing { &touched.outgoing } else { &touched.incoming };
+        let added = touched.added(is_outgoing);
         self.spend(row.len() + added.len())?;
         let mut added = added.iter().peekable();
         let mut row = row.filter(|at| touched.removed.binary_search(&keys[*at]).is_err()).peekable();
@@ -226,11 +226,13 @@ impl Walk for View<'_> {
 
     #[inline]
     fn edge_count(&self, node: u32, direction: Direction) -> usize {
-        let base = &self.snapshot.base;
-        match direction {
-            Direction::Outgoing => base.row(node, true).len(),
-            Direction::Incoming => base.row(node, false).len(),
-            Direction::Both => base.whole_row(node).len(),
+        let touched = if self.snapshot.is_plain() { None } else { self.snapshot.overlay.get(node) };
+        let added = |is_outgoing| touched.map_or(0, |touched| touched.added(is_outgoing).len());
+        let count = |is_outgoing| self.snapshot.base.row(node, is_outgoing).len() + added(is_outgoing);
+        1 + match direction {
+            Direction::Outgoing => count(true),
+            Direction::Incoming => count(false),
+            Direction::Both => count(true) + count(false),
         }
     }
 

@@ -26,8 +26,9 @@ pub struct CheckpointSettings {
     pub writer_hard_frames: u32,
     /// A WAL of any length is checkpointed after this long without a write. Default 2 s.
     pub idle: Duration,
-    /// Up to so many frames it keeps its file then, since a file that grows makes commits wait; a longer one is emptied.
-    /// Default 1,000: 4 MiB. Lower: what was deleted stays in the file for less long; 0: it is emptied whenever it is idle.
+    /// A WAL that had no more frames than this keeps its file then, since a file that grows makes commits wait; one that was longer is
+    /// emptied. Default 1,000: 4 MiB, or 16 where pages have 16 KiB. Lower: what was deleted stays in the file for less long; 0: it
+    /// is emptied whenever it is idle.
     pub kept_frames: u32,
 }
 
@@ -63,6 +64,10 @@ pub struct WalStats {
     pub synced_frames: u32,
     /// A reader kept the last checkpoint from finishing a WAL past its hard cap.
     pub is_pinned: bool,
+    /// Most frames it had since it was last emptied, which is how long its file is.
+    pub longest_frames: u32,
+    /// All of it was moved and synced after the newest commit of this process.
+    pub is_settled: bool,
     /// How long ago the last commit was.
     pub idle_for: Duration,
 }
@@ -94,10 +99,10 @@ pub fn next_checkpoint(wal: WalStats, settings: &CheckpointSettings) -> Option<C
     }
     let is_idle = wal.idle_for >= settings.idle;
     // A WAL that a reader let grow is cut back as soon as that reader is gone.
-    if wal.is_pinned || (is_idle && wal.frames > settings.kept_frames) {
+    if wal.is_pinned || (is_idle && wal.longest_frames > settings.kept_frames) {
         return Some(CheckpointMode::Truncate);
     }
-    if is_idle && wal.unsynced_frames() > 0 {
+    if is_idle && !wal.is_settled {
         return Some(CheckpointMode::Passive);
     }
     is_background_due(wal, settings).then_some(CheckpointMode::Passive)
@@ -207,12 +212,11 @@ mod tests {
     #[test]
     fn idle_store_is_checkpointed_and_a_long_wal_cut_back() {
         let settings = CheckpointSettings::default();
-        let idle = |frames| WalStats { frames, idle_for: settings.idle, ..WalStats::default() };
+        let idle =
+            |longest_frames| WalStats { frames: 1, longest_frames, idle_for: settings.idle, ..WalStats::default() };
         assert_eq!(next_checkpoint(idle(settings.kept_frames + 1), &settings), Some(CheckpointMode::Truncate));
         assert_eq!(next_checkpoint(idle(settings.kept_frames), &settings), Some(CheckpointMode::Passive));
-        let moved = WalStats { checkpointed_frames: 1, ..idle(1) };
-        assert_eq!(next_checkpoint(moved, &settings), Some(CheckpointMode::Passive), "not synced yet");
-        assert_eq!(next_checkpoint(WalStats { synced_frames: 1, ..moved }, &settings), None);
+        assert_eq!(next_checkpoint(WalStats { is_settled: true, ..idle(1) }, &settings), None);
     }
 
     #[test]

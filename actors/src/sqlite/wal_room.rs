@@ -20,7 +20,8 @@ const BALLAST_PART: u64 = 16;
 const HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: u64 = 24;
 
-/// Frames of a small commit. One that needs more makes its own room, as it does without this.
+/// Frames of a small commit, if a quarter of a step has room for so many. One that needs more makes its own room, as it does without
+/// this.
 const COMMIT_FRAMES: u64 = 16;
 
 /// The WAL of a file, and how long it is known to be.
@@ -60,7 +61,12 @@ impl WalRoom {
         }
         self.frames_before = frames;
         let frame_bytes = FRAME_HEADER_BYTES + u64::from(self.page_bytes);
-        let needed_bytes = HEADER_BYTES + (u64::from(frames) + COMMIT_FRAMES) * frame_bytes;
+        let commit_bytes = (COMMIT_FRAMES * frame_bytes).min(self.step_bytes() / 4);
+        if commit_bytes < frame_bytes {
+            // Beside so small a ballast it would be made for each commit.
+            return Ok(());
+        }
+        let needed_bytes = HEADER_BYTES + u64::from(frames) * frame_bytes + commit_bytes;
         if self.known_bytes < needed_bytes {
             self.known_bytes = self.path.metadata()?.len();
         }
@@ -88,6 +94,20 @@ mod tests {
     fn steps_are_small_beside_a_small_ballast() {
         let step_bytes = |ballast_bytes| WalRoom::new(PathBuf::new(), 4096, ballast_bytes).step_bytes();
         assert_eq!([0, 1 << 20, 16 << 20].map(step_bytes), [256 << 10, 64 << 10, 256 << 10]);
+        // So small that each commit would make room.
+        assert!(WalRoom::new(PathBuf::from("/not there"), 4096, 128 << 10).make(0).is_ok());
+    }
+
+    #[test]
+    fn one_step_lasts_for_several_commits_of_large_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db-wal");
+        std::fs::write(&path, "").unwrap();
+        let mut room = WalRoom::new(path.clone(), 16_384, 16 << 20);
+        for frames in [0, 4, 8, 11] {
+            room.make(frames).unwrap();
+            assert_eq!(path.metadata().unwrap().len(), STEP.len() as u64, "{frames} frames");
+        }
     }
 
     #[test]

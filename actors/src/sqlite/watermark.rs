@@ -19,7 +19,7 @@ use larder_protocol::Sequence;
 pub(crate) enum Watermark {
     /// No other process writes.
     Alone(AtomicU64),
-    /// For all processes, as [`told`] has it.
+    /// For all processes, as [`bytes_of`] has it.
     Shared(File),
 }
 
@@ -35,7 +35,7 @@ impl Watermark {
         let file = options.open(path)?;
         if file.metadata()?.len() == 0 {
             // Its room is had before a disk is full; where it is full already, the first commit finds that out.
-            let _ = write_at_start(&file, &told(Sequence(0)));
+            let _ = write_at_start(&file, &bytes_of(Sequence(0)));
         }
         Ok(Self::Shared(file))
     }
@@ -54,7 +54,7 @@ impl Watermark {
     pub(crate) fn raise(&self, sequence: Sequence) -> Result<()> {
         match self {
             Self::Alone(mark) => mark.store(sequence.0, Ordering::SeqCst),
-            Self::Shared(file) => write_at_start(file, &told(sequence))?,
+            Self::Shared(file) => write_at_start(file, &bytes_of(sequence))?,
         }
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Watermark {
             Self::Alone(mark) => mark.load(Ordering::SeqCst) == sequence.0,
             Self::Shared(file) => {
                 let mut mark = [0; MARK_BYTES];
-                matches!(read_at_start(file, &mut mark), Ok(MARK_BYTES)) && mark == told(sequence)
+                matches!(read_at_start(file, &mut mark), Ok(MARK_BYTES)) && mark == bytes_of(sequence)
             }
         }
     }
@@ -74,7 +74,7 @@ impl Watermark {
 const MARK_BYTES: usize = 16;
 
 /// Returns the mark's bytes: the number, little endian, and then its complement, so that half of one mark and half of another are none.
-fn told(sequence: Sequence) -> [u8; MARK_BYTES] {
+fn bytes_of(sequence: Sequence) -> [u8; MARK_BYTES] {
     (u128::from(sequence.0) | u128::from(!sequence.0) << 64).to_le_bytes()
 }
 
@@ -125,7 +125,7 @@ mod tests {
         let path = folder.path().join("a.watermark");
         let mark = Watermark::open(Some(&path)).unwrap();
         // Of the low bytes of both, some mixture is another number that a reader may be at.
-        let (old, new) = (told(Sequence(0x01FF)), told(Sequence(0x0200)));
+        let (old, new) = (bytes_of(Sequence(0x01FF)), bytes_of(Sequence(0x0200)));
         for half in 1..MARK_BYTES {
             let mut torn = new;
             torn[..half].copy_from_slice(&old[..half]);

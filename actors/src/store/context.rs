@@ -104,7 +104,7 @@ pub struct ReadContext<'a, S: Store> {
 
 impl<S: Store> ReadContext<'_, S> {
     /// Tells whether `sequence`, which was seen to be committed, was the newest commit of all processes at some moment since this was
-    /// called. Where nobody is writing, SQLite is not asked.
+    /// called. Where it is, SQLite is not asked as a rule, but behind a commit that failed.
     ///
     /// # Errors
     /// When SQLite fails.

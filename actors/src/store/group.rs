@@ -32,7 +32,7 @@ use crate::sqlite::wal_room::WalRoom;
 /// Frames between two attempts to fold in a WAL past its cap: half a MiB.
 const RETRY_FRAMES: u32 = 128;
 
-/// What a WAL adds to the file is measured when it has grown by one part in so many of what it may add.
+/// What a WAL adds to the file is measured when it has grown by one part in so many of half the ballast.
 const MEASURED_PART: u64 = 16;
 
 /// How often a store on a full disk tries a write that needs room, to find out whether there is some again.
@@ -354,26 +354,32 @@ impl<S: Store> Group<S> {
         let waiting_frames = frames.saturating_sub(status.wal_checkpointed_frames.load(Ordering::Relaxed));
         let page_bytes = u64::from(S::SCHEMA.page_bytes);
         // What goes into the room ahead in the WAL, and what is added before the next look, comes on top.
-        let bytes_max = (self.shared.ballast.bytes() / 2).saturating_sub(2 * self.wal_room.step_bytes());
+        let half_bytes = self.shared.ballast.bytes() / 2;
+        let measured_bytes = half_bytes / MEASURED_PART;
+        let bytes_max = half_bytes.saturating_sub(self.wal_room.step_bytes() + measured_bytes);
         // The file cannot grow by more than what waits, which is known for nothing.
         if bytes_max == 0 || u64::from(waiting_frames) * page_bytes <= bytes_max {
             return false;
         }
-        // Between two looks at it, which take 10 µs, little is added.
+        // A look at it takes 10 µs.
         let grown_frames = frames.checked_sub(self.measured_at_frames);
-        if grown_frames.is_some_and(|grown| u64::from(grown) * page_bytes < bytes_max / MEASURED_PART) {
+        if grown_frames.is_some_and(|grown| u64::from(grown) * page_bytes < measured_bytes) {
             return false;
         }
-        self.measured_at_frames = frames;
         let page_count = self
             .connection
             .prepare_cached("PRAGMA page_count")
             .and_then(|mut statement| statement.query_row([], |row| row.get::<_, u64>(0)));
         let file_bytes = self.shared.file.path.metadata().map(|file| file.len());
-        match (page_count, file_bytes) {
+        let outgrows = match (page_count, file_bytes) {
             (Ok(pages), Ok(file_bytes)) => (pages * page_bytes).saturating_sub(file_bytes) > bytes_max,
             _ => false,
+        };
+        // A checkpoint that reaches nothing is tried again behind the next group.
+        if !outgrows {
+            self.measured_at_frames = frames;
         }
+        outgrows
     }
 
     /// Ends the open group, folds the WAL into the file and closes the connection.
@@ -516,13 +522,14 @@ impl<S: Store> Group<S> {
         if self.shared.is_replicated || self.shared.is_wal_unsynced() {
             return true;
         }
+        let commit_count = self.shared.status.commit_count.load(Ordering::Acquire);
         // TRUNCATE waits for readers as long as the connection would for a lock; here it must not wait at all.
         let result = crate::sqlite::connection::without_waiting(&mut self.connection, |connection| {
             checkpoint::checkpoint(connection, mode)
         });
         match result {
             Ok(result) => {
-                self.shared.note_checkpoint(mode, result);
+                self.shared.note_checkpoint(mode, commit_count, result);
                 result.is_some()
             }
             // The data is safe in the WAL; the next checkpoint tries again.

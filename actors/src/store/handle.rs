@@ -514,10 +514,11 @@ impl<S: Store> StoreHandle<S> {
             none => none.insert(self.inner.shared.file.checkpointer()?),
         };
         let shared = &self.inner.shared;
+        let commit_count = shared.status.commit_count.load(Ordering::Acquire);
         let done = shared.failpoint(Failpoint::Checkpoint).and_then(|()| checkpoint::close_in(connection, mode));
         match done {
             Ok(result) => {
-                self.inner.shared.note_checkpoint(mode, result);
+                self.inner.shared.note_checkpoint(mode, commit_count, result);
                 Ok(())
             }
             Err(error) => {

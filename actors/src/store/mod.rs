@@ -80,6 +80,9 @@ pub trait Store: Sized + Send + Sync + 'static {
     /// Sets what takes texts apart.
     fn set_tokenizer(_settings: &mut Self::Settings, _tokenizer: Tokenizer) {}
 
+    /// Adjusts the settings that every store has to the store's own.
+    fn adjust(_common: &mut StoreSettings, _own: &Self::Settings) {}
+
     /// Returns the state in memory of a store just opened. `exclusive`: no other process can change the file.
     fn memory(settings: &Self::Settings, exclusive: bool) -> Self::Memory;
 

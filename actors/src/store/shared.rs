@@ -205,6 +205,7 @@ impl<S: Store> StoreShared<S> {
     pub(super) fn note_wal(&self, wal: CheckpointResult) {
         self.failures_in_a_row.store(0, Ordering::Release);
         self.status.wal_frames.store(wal.frames, Ordering::Relaxed);
+        self.status.wal_longest_frames.fetch_max(wal.frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(wal.checkpointed_frames, Ordering::Relaxed);
         // None are, once it has started over.
         self.status.wal_synced_frames.fetch_min(wal.checkpointed_frames, Ordering::Relaxed);
@@ -213,7 +214,8 @@ impl<S: Store> StoreShared<S> {
         }
     }
 
-    pub(super) fn note_checkpoint(&self, mode: CheckpointMode, result: Option<CheckpointResult>) {
+    /// Notes what a checkpoint reached that began after so many commits.
+    pub(super) fn note_checkpoint(&self, mode: CheckpointMode, commit_count: u64, result: Option<CheckpointResult>) {
         let Some(result) = result else { return };
         self.status.checkpoint_count.fetch_add(1, Ordering::Relaxed);
         // A complete checkpoint lets the next commit start the WAL over: nothing is left to do until then. After an
@@ -222,8 +224,13 @@ impl<S: Store> StoreShared<S> {
         let frames = if is_done && mode == CheckpointMode::Truncate { 0 } else { result.frames };
         self.status.wal_frames.store(frames, Ordering::Relaxed);
         self.status.wal_checkpointed_frames.store(result.checkpointed_frames, Ordering::Relaxed);
+        if frames == 0 {
+            self.status.wal_longest_frames.store(0, Ordering::Relaxed);
+        }
         if result.is_complete() {
             self.status.wal_synced_frames.store(frames, Ordering::Relaxed);
+            // What was committed meanwhile may not be in it: then the numbers above are those of before.
+            self.status.settled_at_commit.store(commit_count, Ordering::Release);
         }
         let is_pinned = !result.is_complete() && result.frames >= self.settings.checkpoint.writer_hard_frames;
         if self.status.is_wal_pinned.swap(is_pinned, Ordering::Relaxed) != is_pinned {
@@ -313,7 +320,7 @@ pub fn store_file<S: Store>(folder: &Path, settings: &StoreSettings, own: &S::Se
 pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> Result<StoreShared<S>> {
     let StoreOpening {
         folder,
-        settings,
+        mut settings,
         store_settings,
         is_exclusive,
         is_replicated,
@@ -324,6 +331,7 @@ pub(super) fn shared<S: Store>(opening: StoreOpening<S>) -> Result<StoreShared<S
         process,
         ..
     } = opening;
+    S::adjust(&mut settings, &store_settings);
     let in_locks = |suffix: &str| (!is_exclusive).then(|| folder.join("locks").join(format!("{}.{suffix}", S::NAME)));
     let watermark = Watermark::open(in_locks("watermark").as_deref())
         .map_err(|e| group::io_error::<S>("opening its watermark", e))?;

@@ -140,6 +140,9 @@ pub(super) struct Status {
     pub(super) wal_frames: AtomicU32,
     pub(super) wal_checkpointed_frames: AtomicU32,
     pub(super) wal_synced_frames: AtomicU32,
+    pub(super) wal_longest_frames: AtomicU32,
+    /// How many commits there had been before the newest checkpoint that left nothing; `u64::MAX`: none did.
+    pub(super) settled_at_commit: AtomicU64,
     pub(super) is_wal_pinned: AtomicBool,
     /// A relaxed store's sync failed: frames in its WAL may never reach the disk.
     pub(super) is_wal_unsynced: AtomicBool,
@@ -171,6 +174,8 @@ impl Status {
             wal_frames: AtomicU32::default(),
             wal_checkpointed_frames: AtomicU32::default(),
             wal_synced_frames: AtomicU32::default(),
+            wal_longest_frames: AtomicU32::default(),
+            settled_at_commit: AtomicU64::new(u64::MAX),
             is_wal_pinned: AtomicBool::default(),
             is_wal_unsynced: AtomicBool::default(),
             checkpoint_count: AtomicU64::default(),
@@ -232,7 +237,7 @@ impl Status {
 
     pub(super) fn note_commit(&self, messages: usize, took: Duration, sequence: u64) {
         let messages = messages as u64;
-        self.commit_count.fetch_add(1, Ordering::Relaxed);
+        self.commit_count.fetch_add(1, Ordering::Release);
         self.last_group_messages.store(messages, Ordering::Relaxed);
         self.largest_group_messages.fetch_max(messages, Ordering::Relaxed);
         self.commit_latency.note(took);
@@ -247,6 +252,8 @@ impl Status {
             checkpointed_frames: self.wal_checkpointed_frames.load(Ordering::Relaxed),
             synced_frames: self.wal_synced_frames.load(Ordering::Relaxed),
             is_pinned: self.is_wal_pinned.load(Ordering::Relaxed),
+            longest_frames: self.wal_longest_frames.load(Ordering::Relaxed),
+            is_settled: self.settled_at_commit.load(Ordering::Acquire) == self.commit_count.load(Ordering::Acquire),
             idle_for: self.idle_for(),
         }
     }

@@ -203,7 +203,7 @@ impl<'r> Disk<'r> {
         let mut chance = Chance { survival, percent: random.choose(&[50, 85, 97]), random };
         let content = |(path, file): (&Path, usize)| {
             let mut bytes = self.contents(file, &mut chance);
-            if !bytes.is_empty() && path.to_string_lossy().ends_with("-wal") {
+            if survival != Survival::Nothing && path.to_string_lossy().ends_with("-wal") {
                 chance.grow(&mut bytes);
             }
             (path.to_owned(), bytes)

@@ -125,16 +125,19 @@ impl PowerSweep {
 
     fn check<W: Workload>(&self, workload: &W, recording: &Recording, points: &[usize], seed: u64) -> PowerReport {
         let report = Mutex::new(PowerReport::default());
+        // In turns: by chance alone, a few dozen points may go without one kind.
+        let kinds = (seed as usize % Survival::ALL.len()..).map(|turn| Survival::ALL[turn % Survival::ALL.len()]);
+        let points: Vec<_> = points.iter().copied().zip(kinds).collect();
         std::thread::scope(|scope| {
             for share in points.chunks(points.len().div_ceil(self.threads).max(1)) {
                 let report = &report;
                 scope.spawn(move || {
                     let mut disk = recording.disk();
                     let mut own = PowerReport::default();
-                    for &point in share {
+                    for &(point, survival) in share {
                         disk.advance(point);
                         let clean_before = own.is_clean();
-                        self.check_point(workload, &disk, mix(seed, point as u64), &mut own);
+                        self.check_point(workload, &disk, survival, mix(seed, point as u64), &mut own);
                         if clean_before && !own.is_clean() {
                             own.trace = Some(recording.trace(point.saturating_sub(TRACE_EVENTS)..point));
                         }
@@ -146,9 +149,15 @@ impl PowerSweep {
         report.into_inner().expect("no checker panicked")
     }
 
-    fn check_point<W: Workload>(&self, workload: &W, disk: &Disk<'_>, seed: u64, report: &mut PowerReport) {
+    fn check_point<W: Workload>(
+        &self,
+        workload: &W,
+        disk: &Disk<'_>,
+        survival: Survival,
+        seed: u64,
+        report: &mut PowerReport,
+    ) {
         let mut random = Random::new(seed);
-        let survival = random.choose(&Survival::ALL);
         let image = disk.image(survival, random.bits());
         let folder = scratch::folder().expect("the scratch folder is writable");
         image.materialise(folder.path()).expect("the scratch folder is writable");
