@@ -62,7 +62,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// Which stores it holds.
     pub stores: Vec<StoreName>,
-    /// How much the stores' WALs grew while they were copied, which keeps them from starting over, in bytes.
+    /// How much the files of the stores' WALs grew while they were copied, which keeps them from starting over, in bytes. They grow by up
+    /// to 256 KiB at once, and not where they have room.
     pub wal_grown_bytes: u64,
 }
 
