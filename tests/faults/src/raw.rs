@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ffi, params};
 
-use crate::faults;
 use crate::history::{Durability, Finding, History, Outcome, Verdict, Witness};
 use crate::random::{Random, mix};
 use crate::workload::Workload;
@@ -233,9 +232,6 @@ impl RawWorkload {
             0..10 => {
                 let Connections { writer, checkpointer } = connections;
                 let checkpointer: &mut Connection = checkpointer;
-                // Linux tells everybody who has a file open of a failed sync, once each; the shim tells one. Of two who sync at the
-                // same time the other would rely on what is lost, as none can on Linux.
-                faults::disarm();
                 let committed = std::thread::scope(|scope| {
                     scope.spawn(move || checkpoint(checkpointer, "PASSIVE"));
                     churn_alone(writer, random)
