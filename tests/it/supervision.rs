@@ -366,3 +366,29 @@ fn another_start(mark: &std::path::Path) {
 fn kv_checkpoints(larder: &Larder) -> u64 {
     larder.observe().into_iter().find(|store| store.store == StoreName::Kv).unwrap().checkpoint_count
 }
+
+/// Readers would take what they have in memory for the newest.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the watermark, which is no file of SQLite's")]
+async fn what_cannot_be_told_to_other_processes_is_not_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    larder.kv().bytes("a").put("before", "x").await.unwrap();
+    larder.close().await;
+    let watermark = folder.path().join("locks/kv.watermark");
+    std::fs::remove_file(&watermark).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &watermark).unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let values = larder.kv().bytes("a");
+    let refused = values.put("after", "x").await.unwrap_err();
+    assert_eq!((refused.class(), refused.written()), (Class::DiskFull, Written::NotApplied), "{refused:?}");
+    assert!(values.get("before").await.unwrap().is_some() && values.get("after").await.unwrap().is_none());
+    larder.close().await;
+    std::fs::remove_file(&watermark).unwrap();
+    let larder = Larder::open(folder.path()).await.unwrap();
+    let values = larder.kv().bytes("a");
+    values.put("last", "x").await.unwrap();
+    assert!(values.get("before").await.unwrap().is_some() && values.get("after").await.unwrap().is_none());
+    larder.close().await;
+}

@@ -2,8 +2,7 @@
 //!
 //! Start at the list of messages in `store`, then `entities` and `relations` (rows), then `traversal`, which follows facts over a
 //! [`Walk`](crate::graph_index::Walk): the graph in memory (`memory`), or rows (`rows_walk`). How graphs are walked is in
-//! [`graph_index`](crate::graph_index),
-//! which knows no store.
+//! [`graph_index`](crate::graph_index), which knows no store.
 //!
 //! Always true: rows are the truth; a key is the sequence of the write that made it, so that it never means anything else; a
 //! relation of an entity that is gone is seen by nobody; what is in memory is one committed state, the one that the

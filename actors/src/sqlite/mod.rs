@@ -15,6 +15,7 @@ pub mod snapshot;
 
 mod busy;
 pub(crate) mod interrupt;
+mod lock_file;
 pub(crate) mod text;
 pub(crate) mod turn;
 pub(crate) mod unsynced;

@@ -4,9 +4,11 @@
 //!
 //! Always true: while somebody is present no other process moves the file; the kernel ends a presence when its process dies.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use super::lock_file;
 
 /// Replacing a file takes renames alone; whoever waits longer for its end is told.
 const SHARED_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -37,13 +39,9 @@ impl Presence {
         Self::take(path, File::try_lock, ALONE_WAIT_MAX)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a lock file, not a store's file; flock has no deadline")]
+    #[expect(clippy::disallowed_methods, reason = "flock has no deadline")]
     fn take(path: &Path, lock: fn(&File) -> Result<(), TryLockError>, wait_max: Duration) -> std::io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = lock_file::open(path)?;
         let since = Instant::now();
         loop {
             match lock(&file) {

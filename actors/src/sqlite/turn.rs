@@ -6,9 +6,11 @@
 //! Always true: the turn is only about fairness. It is given up after a moment, so a stopped process delays nobody for
 //! long, and the kernel frees it when its holder dies.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use super::lock_file;
 
 /// After this long somebody who holds the turn is not getting on; fairness is not worth waiting longer.
 const WAIT_MAX: Duration = Duration::from_millis(100);
@@ -27,13 +29,8 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Turn {
-    #[expect(clippy::disallowed_methods, reason = "a lock file, not a store's file")]
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Self { file: options.open(path)? })
+        Ok(Self { file: lock_file::open(path)? })
     }
 
     /// Waits for the turn, but not for ever.

@@ -7,12 +7,14 @@
 //! where the mark is at a sequence that was seen to be committed, that is the newest. A commit that failed leaves the mark too high,
 //! which says nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Result;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_protocol::Sequence;
+
+use super::lock_file;
 
 /// The mark of one store.
 #[derive(Debug)]
@@ -25,14 +27,9 @@ pub(crate) enum Watermark {
 
 impl Watermark {
     /// Opens the mark at `path`; `None`: that of a folder of one process.
-    #[expect(clippy::disallowed_methods, reason = "not a file of SQLite's")]
     pub(crate) fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::Alone(AtomicU64::new(0))) };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = lock_file::open(path)?;
         if file.metadata()?.len() == 0 {
             // Its room is had before a disk is full; where it is full already, the first commit finds that out.
             let _ = write_at_start(&file, &bytes_of(Sequence(0)));
